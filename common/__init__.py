@@ -1,0 +1,1 @@
+"""Leaves that the dispatcher, the worker and the client share; imports nothing else of ours."""
