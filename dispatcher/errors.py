@@ -1,0 +1,104 @@
+"""What can go wrong for a caller: one small class per cause; `routes/errors.py` maps them to HTTP."""
+
+
+class DispatcherError(Exception):
+    """Base of all; `status` and `code` are what a caller sees (docs/protocol.md)."""
+
+    status = 500
+    code = "internal"
+    retry_after: int | None = None
+
+
+class Invalid(DispatcherError):
+    """A field of a request is wrong."""
+
+    status, code = 400, "invalid"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+
+
+class Unsupported(DispatcherError):
+    """A field whose feature has not landed yet."""
+
+    status, code = 400, "unsupported"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field}: not supported by this version")
+
+
+class Unauthorized(DispatcherError):
+    """No token, or a wrong one."""
+
+    status, code = 401, "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("a valid bearer token is required")
+
+
+class NotFound(DispatcherError):
+    """What was asked for does not exist."""
+
+    status, code = 404, "not_found"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} not found")
+
+
+class KeyConflict(DispatcherError):
+    """An idempotency key came back with another body."""
+
+    status, code = 409, "conflict"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"idempotency_key: {key!r} was used for a different task")
+
+
+class Foreign(DispatcherError):
+    """A lease of another store."""
+
+    status, code = 409, "foreign"
+
+    def __init__(self) -> None:
+        super().__init__("store_id: this lease belongs to another store")
+
+
+class InstanceDead(DispatcherError):
+    """The instance was reported dead and must start anew."""
+
+    status, code = 409, "instance_dead"
+
+    def __init__(self) -> None:
+        super().__init__("instance_id: reported dead; start anew under a fresh instance_id")
+
+
+class TooLarge(DispatcherError):
+    """Something passes its limit."""
+
+    status, code = 413, "too_large"
+
+    def __init__(self, what: str, size: int | None, limit: int) -> None:
+        found = "" if size is None else f"{size} bytes, "
+        super().__init__(f"{what}: {found}the limit is {limit} bytes")
+
+
+class Unavailable(DispatcherError):
+    """The store cannot take writes now; nothing of the request was stored."""
+
+    status, code, retry_after = 503, "unavailable", 1
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class StorageFull(DispatcherError):
+    """The disk is full; nothing of the request was stored."""
+
+    status, code, retry_after = 507, "storage_full", 5
+
+    def __init__(self) -> None:
+        super().__init__("the dispatcher's disk is full")
+
+
+class CannotOpen(Exception):
+    """The store cannot be opened; the message is one clear line for the operator."""

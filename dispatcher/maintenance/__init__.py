@@ -1,0 +1,1 @@
+"""What runs beside the requests: one Loop, three steps with `run_once(now)`."""

@@ -1,0 +1,43 @@
+"""The one Loop: owns the thread, the pause between steps, stop and the log of failures."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from dispatcher.clock import Now
+
+log = logging.getLogger("taskmill.maintenance")
+
+
+class Step(Protocol):
+    """A step of housekeeping; returns how many things it did."""
+
+    def run_once(self, now: Now) -> int: ...
+
+
+class Loop:
+    """Runs a step every `interval` seconds until stopped; a step that raises is logged and tried again."""
+
+    def __init__(self, step: Step, interval: float, now: Callable[[], Now]) -> None:
+        self._step, self._interval, self._now = step, interval, now
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=type(step).__name__.lower(), daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the present step."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._step.run_once(self._now())
+            except Exception as error:  # housekeeping must outlive a full disk
+                log.warning("%s: %s", self._thread.name, error)
+            if self._stop.wait(self._interval):
+                return

@@ -1,0 +1,29 @@
+"""The reaper: ends expired leases, and never because of its own absence (the gap rule, DESIGN mechanism 2)."""
+
+import logging
+
+from dispatcher.clock import Now
+from dispatcher.queue import Queue
+
+log = logging.getLogger("taskmill.reaper")
+GAP_MS = 5_000
+
+
+class Reaper:
+    """A pass succeeds when its write committed, or when no lease lives that could suffer."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._last: int | None = None
+
+    def run_once(self, now: Now) -> int:
+        """End the leases that are over, at most a batch; how many."""
+        if not self._queue.live_leases():
+            self._last = now.steady
+            return 0
+        gap = self._last is None or now.steady - self._last > GAP_MS
+        ended = self._queue.reap(gap)
+        self._last = now.steady
+        if ended:
+            log.info("%d leases expired", ended)
+        return ended

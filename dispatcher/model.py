@@ -1,0 +1,220 @@
+"""The data of the queue: states, lanes, rows and what ends a lease. A leaf: imports nothing of ours.
+
+Times are whole milliseconds: `*_at` UTC wall time, `lease_expires` on the steady lease clock.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+class State(str, Enum):
+    """The life of a task (DESIGN section 2)."""
+
+    BLOCKED = "blocked"  # waits for other tasks; the end of the last of them makes it pending
+    PENDING = "pending"  # a claim takes it once it is ready
+    IN_PROGRESS = "in_progress"  # leased; a report, the reaper or a death report ends the lease
+    COMPLETED = "completed"  # a success was recorded, for ever
+    FAILED = "failed"  # no attempt is left; a late success or an operator's retry may revive it
+    CANCELLED = "cancelled"  # ended by request
+
+
+FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+
+
+class End(str, Enum):
+    """How a lease ended."""
+
+    COMPLETED = "completed"  # a late success (one in time ends in the task's own row)
+    FAILED = "failed"
+    RELEASED = "released"
+    SNOOZED = "snoozed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    UNLISTED = "unlisted"
+    DIED = "died"
+    SUPERSEDED = "superseded"
+
+
+SILENT = frozenset({End.EXPIRED, End.UNLISTED})  # the ends that a heartbeat may take back
+LOST = SILENT | {End.DIED}  # the ends in which nobody said that the attempt failed
+
+
+class Lane(NamedTuple):
+    """(queue, task_type, requires): what a worker is or is not eligible for."""
+
+    id: int
+    queue: str
+    task_type: str
+    requires: tuple[str, ...]
+
+
+class LeaseName(NamedTuple):
+    """A lease as both sides name it; `lease_id` on the wire is `<task_id>-<token in hex>`."""
+
+    task_id: int
+    token: int
+
+    def __str__(self) -> str:
+        return f"{self.task_id}-{self.token:016x}"
+
+    @classmethod
+    def parse(cls, lease_id: str) -> "LeaseName | None":
+        """The name in a lease_id, or None when it cannot be one of ours."""
+        head, _, tail = lease_id.partition("-")
+        if not (head.isascii() and head.isdigit() and len(head) <= 18 and len(tail) == 16):
+            return None
+        try:
+            token = int(tail, 16)
+        except ValueError:
+            return None
+        return cls(int(head), token) if token < 2**63 and f"{token:016x}" == tail else None
+
+
+class NewTask(NamedTuple):
+    """A task as it is submitted, checked and with every default filled in; `data` is JSON text."""
+
+    lane_id: int
+    data: str
+    priority: int
+    run_at: int
+    max_attempts: int
+    timeout_ms: int | None
+    tags: tuple[str, ...]
+
+
+class TaskRow(NamedTuple):
+    """The hot row of a task; the column order of `sql.TASK_COLUMNS`."""
+
+    id: int
+    lane_id: int
+    state: State
+    ready: int
+    priority: int
+    run_at: int
+    attempts: int
+    max_attempts: int
+    generation: int
+    timeout_ms: int | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    cancel_requested_at: int | None
+    lease: int | None
+    lease_instance: int | None
+    lease_request: int | None
+    lease_expires: int | None
+    lease_length: int | None
+    lease_provisional: int
+    lease_misses: int
+
+
+class Instance(NamedTuple):
+    """One run of a worker process; a classic client is one nameless instance for each worker_id."""
+
+    id: int
+    instance_id: str | None
+    worker_id: str
+    seen_at: int
+    seq: int
+    answered: int
+    died_at: int | None
+
+
+class Granted(NamedTuple):
+    """A task as a claim hands it out; `data` and `checkpoint` are JSON text."""
+
+    task_id: int
+    lane: Lane
+    token: int
+    attempt: int
+    max_attempts: int
+    timeout_ms: int | None
+    run_at: int
+    length: int
+    data: str
+    checkpoint: str | None
+
+
+class Grant(NamedTuple):
+    """The terms under which a claim leases tasks; `request` is None for a classic claim."""
+
+    instance: int
+    request: int | None
+    length: int
+    provisional: bool
+
+
+class Success(NamedTuple):
+    """A lease that ended in a result: JSON text inline, or None when it was uploaded (`upload`)."""
+
+    name: LeaseName
+    body: str | None
+    run_ms: int | None
+
+
+class LeaseEnd(NamedTuple):
+    """A lease that ends in anything but a success, and what its task becomes."""
+
+    name: LeaseName
+    how: End
+    error: str | None
+    charged: bool
+    state: State
+    run_at: int | None = None  # None keeps the task's own
+
+
+class EndedLease(NamedTuple):
+    """The row of an ended lease that did not complete in time."""
+
+    task_id: int
+    token: int
+    generation: int
+    instance: int
+    attempt: int
+    how: End
+    charged: int
+    claimed_at: int
+    ended_at: int
+    error: str | None
+
+
+class Upload(NamedTuple):
+    """A result put raw under a lease before its report."""
+
+    bytes: int
+    sha256: str
+    media_type: str
+
+
+class Progress(NamedTuple):
+    """What a heartbeat brings for one lease; None keeps what is stored."""
+
+    name: LeaseName
+    done: float | None
+    total: float | None
+    note: str | None
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """What `GET /tasks` selects; None selects all."""
+
+    state: State | None = None
+    queue: str | None = None
+    task_type: str | None = None
+    tag: str | None = None
+    ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a reply tells a worker: its state and the leases to stop."""
+
+    state: str = "run"
+    cancel: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The shape on the wire."""
+        return {"state": self.state, "cancel": list(self.cancel)}

@@ -1,0 +1,119 @@
+"""Claim: who gets which tasks. A claim never ends leases and, when it gets nothing, writes nothing (I10)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dispatcher.errors import InstanceDead
+from dispatcher.model import Grant, Granted, Instance, Lane, LeaseName, Orders
+from dispatcher.queue.terms import PROVISIONAL_MS, Terms
+from dispatcher.store.base import Tx
+
+NO_ORDERS = Orders()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a worker asks for; None for types or queues means all of them."""
+
+    worker_id: str
+    instance_id: str
+    request_id: int
+    max_tasks: int
+    task_types: frozenset[str] | None = None
+    queues: frozenset[str] | None = None
+    labels: frozenset[str] = frozenset()
+    wait_ms: int = 0
+    orders: Orders = NO_ORDERS
+
+
+class Claimed(NamedTuple):
+    """The answer: leased tasks, whether they are provisional, and orders."""
+
+    tasks: Sequence[Granted]
+    provisional: bool
+    orders: Orders
+
+
+def claim(tx: Tx, asked: Claim, terms: Terms, only_repeat: bool = False) -> list[Granted]:
+    """Lease tasks to an instance, or repeat what this number was granted. Raises InstanceDead."""
+    instance = living(tx, asked.instance_id)
+    if instance is not None and asked.request_id <= instance.answered:
+        return _repeat(tx, instance, asked.request_id, terms)
+    return [] if only_repeat else grant(tx, asked, tx.ready_lanes(), terms.lease_ms)
+
+
+def grant(
+    tx: Tx, asked: Claim, lanes: Iterable[Lane], length: int = PROVISIONAL_MS, provisional: bool = False
+) -> list[Granted]:
+    """Lease ready tasks of those lanes that are eligible, fairly between queues."""
+    queues = _by_queue(lanes, asked)
+    if asked.max_tasks <= 0 or not queues:
+        return []
+    instance = tx.meet(asked.instance_id, asked.worker_id)
+    granted = _take_fairly(tx, queues, asked, Grant(instance.id, asked.request_id, length, provisional))
+    if granted:
+        tx.answered(instance.id, asked.request_id)
+    return granted
+
+
+def claim_classic(tx: Tx, worker_id: str, terms: Terms, types: frozenset[str] | None = None) -> Granted | None:
+    """Lease one task the classic way: no instance, no numbers; any type and any queue unless types are named."""
+    asked = Claim(worker_id, "", 0, 1, task_types=types)
+    queues = _by_queue(tx.ready_lanes(), asked)
+    if not queues:
+        return None
+    instance = tx.meet(None, worker_id)
+    granted = _take_fairly(tx, queues, asked, Grant(instance.id, None, terms.lease_ms, False))
+    return granted[0] if granted else None
+
+
+def living(tx: Tx, instance_id: str) -> Instance | None:
+    """The instance, if it is known; a dead one gets no leases."""
+    instance = tx.instance(instance_id)
+    if instance is not None and instance.died_at is not None:
+        raise InstanceDead
+    return instance
+
+
+def orders_for(tx: Tx, instance_id: str) -> Orders:
+    """What every reply to this instance tells it."""
+    instance = tx.instance(instance_id)
+    return Orders(cancel=tuple(str(name) for name in tx.cancel_orders(instance.id))) if instance else Orders()
+
+
+def _repeat(tx: Tx, instance: Instance, request: int, terms: Terms) -> list[Granted]:
+    held = tx.held(instance.id, request)
+    tx.renew([LeaseName(task.task_id, task.token) for task in held], terms.lease_ms)
+    return [task._replace(length=terms.lease_ms) for task in held]
+
+
+def _by_queue(lanes: Iterable[Lane], asked: Claim) -> list[list[int]]:
+    """The eligible lanes of each queue; the first queue rises with the claim number, so none is always last."""
+    queues: dict[str, list[int]] = {}
+    for lane in lanes:
+        if _eligible(lane, asked):
+            queues.setdefault(lane.queue, []).append(lane.id)
+    groups = [queues[name] for name in sorted(queues)]
+    turn = asked.request_id % len(groups) if groups else 0
+    return groups[turn:] + groups[:turn]
+
+
+def _eligible(lane: Lane, asked: Claim) -> bool:
+    return (
+        (asked.task_types is None or lane.task_type in asked.task_types)
+        and (asked.queues is None or lane.queue in asked.queues)
+        and asked.labels.issuperset(lane.requires)
+    )
+
+
+def _take_fairly(tx: Tx, queues: list[list[int]], asked: Claim, terms: Grant) -> list[Granted]:
+    """Equal shares of each queue, what one leaves goes to the others."""
+    granted: list[Granted] = []
+    while queues and (left := asked.max_tasks - len(granted)) > 0:
+        share = -(-left // len(queues))
+        lanes, *others = queues
+        took = tx.take(lanes, share, terms)
+        granted += took
+        queues = [*others, lanes] if len(took) == share else others
+    return granted

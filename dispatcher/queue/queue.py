@@ -1,0 +1,245 @@
+"""The queue: each method is one operation on the store, decided by the rules beside this file."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dispatcher.errors import Foreign, NotFound
+from dispatcher.model import Granted, LeaseName, Orders, State, TaskFilter, Upload
+from dispatcher.queue import control, death, silence
+from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, orders_for
+from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
+from dispatcher.queue.rates import Rates
+from dispatcher.queue.report import Outcome, Verdict, report
+from dispatcher.queue.schemas import Schemas
+from dispatcher.queue.submit import Submission, submit
+from dispatcher.queue.terms import Terms
+from dispatcher.queue.waiting import Parked, Waiting
+from dispatcher.queue.watch import Watchers
+from dispatcher.store.base import Store, Tx
+
+REAP_LIMIT = 500
+
+
+class Queue:
+    """One queue over one store."""
+
+    def __init__(self, store: Store, terms: Terms | None = None) -> None:
+        self.store, self.terms = store, terms or Terms()
+        self.waiting, self.watchers, self.rates = Waiting(), Watchers(), Rates()
+        with store.read() as reader:
+            self.schemas = Schemas(reader.type_schemas())
+        store.on_commit(self.waiting.serve, self._ended)
+
+    def _ended(self, ids: list[int]) -> None:
+        self.watchers.ended(ids)
+        self.rates.ended(len(ids), self.store.now().wall // 1000)
+
+    def drain(self) -> None:
+        """Answer everything that waits; nothing waits from now on."""
+        self.waiting.close()
+        self.watchers.close()
+
+    # submit
+    def submit(self, submissions: Sequence[Submission]) -> list[int]:
+        """Store tasks, all or none; their ids. Raises KeyConflict."""
+        return self.store.write(lambda tx: submit(tx, submissions, self.terms))
+
+    # claim
+    def claim(self, asked: Claim) -> Claimed:
+        """Lease tasks to an instance; waits up to `wait_ms` when there are none. Raises InstanceDead."""
+        outdated = self.waiting.outdated(asked)
+        parked = Parked(asked)
+        answer = self.store.write(lambda tx: self._claim_or_park(tx, parked, outdated))
+        if answer is not None:
+            return self._note_waits(answer)
+        served = self.waiting.wait(parked)
+        if served:
+            return self._note_waits(Claimed(served, True, Orders()))
+        return self.store.write(lambda tx: Claimed((), False, orders_for(tx, asked.instance_id)))
+
+    def _claim_or_park(self, tx: Tx, parked: Parked, outdated: bool) -> Claimed | None:
+        asked = parked.asked
+        granted = claim(tx, asked, self.terms, only_repeat=outdated)
+        orders = orders_for(tx, asked.instance_id)
+        if granted or outdated or asked.wait_ms <= 0 or orders != asked.orders:
+            return Claimed(granted, False, orders)
+        known = tx.instance(asked.instance_id)
+        parked.instance = known.id if known else None
+        return None if self.waiting.park(parked) else Claimed((), False, orders)
+
+    def _note_waits(self, claimed: Claimed) -> Claimed:
+        now = self.store.now().wall
+        self.rates.waited((now - task.run_at) / 1000 for task in claimed.tasks)
+        return claimed
+
+    def claim_classic(self, worker_id: str, types: frozenset[str] | None = None) -> Granted | None:
+        """Lease one task the classic way."""
+        return self.store.write(lambda tx: claim_classic(tx, worker_id, self.terms, types))
+
+    # report
+    def report(
+        self, outcomes: Sequence[Outcome], instance_id: str, then: Claim | None = None
+    ) -> tuple[list[Verdict], Orders, Claimed | None]:
+        """A verdict for each outcome; with `then` also a claim that never waits, in the same transaction."""
+        outdated = self.waiting.outdated(then) if then else False
+        answer = self.store.write(lambda tx: self._report(tx, outcomes, instance_id, then, outdated))
+        self.rates.ran(o.run_ms / 1000 for o in outcomes if o.run_ms is not None)
+        if answer[2]:
+            self._note_waits(answer[2])
+        return answer
+
+    def _report(
+        self, tx: Tx, outcomes: Sequence[Outcome], instance_id: str, then: Claim | None, outdated: bool
+    ) -> tuple[list[Verdict], Orders, Claimed | None]:
+        verdicts = report(tx, outcomes)
+        instance = tx.instance(instance_id)
+        claimed = None
+        if then is not None and (instance is None or instance.died_at is None):
+            granted = claim(tx, then, self.terms, only_repeat=outdated)
+            claimed = Claimed(granted, False, orders_for(tx, instance_id))
+        return verdicts, claimed.orders if claimed else orders_for(tx, instance_id), claimed
+
+    def report_classic(self, worker_id: str, task_id: int, outcome: Outcome, lease: LeaseName | None) -> Verdict:
+        """The verdict on one report in the classic form. Raises NotFound for an id that never was."""
+        return self.store.write(lambda tx: self._report_classic(tx, worker_id, task_id, outcome, lease))
+
+    def _report_classic(
+        self, tx: Tx, worker_id: str, task_id: int, outcome: Outcome, lease: LeaseName | None
+    ) -> Verdict:
+        if not tx.tasks([task_id]):
+            raise NotFound(f"task {task_id}")
+        if lease is None:
+            instance = tx.classic(worker_id)
+            lease = tx.newest_of(instance.id, task_id) if instance else None
+        if lease is None or lease.task_id != task_id:
+            return Verdict.UNKNOWN
+        return report(tx, [outcome._replace(name=lease)])[0]
+
+    # heartbeat and death
+    def heartbeat(self, beat: Heartbeat) -> Answered:
+        """Renew leases; verdicts for each and orders. Raises InstanceDead."""
+        news = beat.types if beat.types and self.schemas.is_news(beat.types) else None
+        answer = self.store.write(lambda tx: heartbeat(tx, beat, self.store.store_id, self.terms, news))
+        if news:
+            self.schemas.learn(news)
+        return answer
+
+    def heartbeat_classic(self, worker_id: str, host: str | None) -> int:
+        """Renew the worker's newest classic lease; when it was, UTC milliseconds."""
+        return self.store.write(lambda tx: heartbeat_classic(tx, worker_id, host, self.terms))
+
+    def report_death(self, store_id: str, news: death.Death) -> death.Recorded | None:
+        """Settle the leases of a dead instance; None when it belongs to another store. Raises InstanceDead."""
+        if store_id != self.store.store_id:
+            return None
+        recorded = self.store.write(lambda tx: death.record(tx, news, self.terms))
+        self.waiting.dismiss_dead(news.dead_instance_id)
+        return recorded
+
+    # results
+    def upload(self, name: LeaseName, store_id: str, media_type: str, parts: Iterator[bytes], digest: Any) -> Upload:
+        """Store an uploaded result part by part, each its own write; `digest` has hashed all parts at their end."""
+        if store_id != self.store.store_id:
+            raise Foreign
+        if not self.store.write(lambda tx: name in tx.ended([name]) or self._knows(tx, name)):
+            raise NotFound(f"lease {name}")
+        size = 0
+        for number, data in enumerate(parts):
+            self.store.write(lambda tx, number=number, data=data: tx.put_part(name, number, data))  # type: ignore[misc]
+            size += len(data)
+        upload = Upload(size, digest.hexdigest(), media_type)
+        self.store.write(lambda tx: tx.put_upload(name, upload))
+        return upload
+
+    def _knows(self, tx: Tx, name: LeaseName) -> bool:
+        row = tx.tasks([name.task_id]).get(name.task_id)
+        return row is not None and row.lease == name.token
+
+    # control
+    def cancel(self, ids: Sequence[int]) -> dict[int, str]:
+        """Cancel waiting tasks, order the holders of running ones to stop; a verdict for each id."""
+        verdicts, running = self.store.write(lambda tx: control.cancel(tx, ids))
+        self.waiting.dismiss({row.lease_instance for row in running if row.lease_instance is not None})
+        return verdicts
+
+    def retry(self, ids: Sequence[int]) -> dict[int, str]:
+        """Run ended tasks again; a verdict for each id."""
+        return self.store.write(lambda tx: control.retry(tx, ids))
+
+    def edit(self, task_id: int, changes: Mapping[str, Any]) -> bool:
+        """Change a waiting task; False when it does not wait."""
+        return self.store.write(lambda tx: control.edit(tx, task_id, changes))
+
+    # reads
+    def task(self, task_id: int, wait_s: float = 0) -> dict[str, Any]:
+        """Everything about a task; waits up to `wait_s` for its end. Raises NotFound."""
+        if wait_s > 0:
+            self.wait_tasks([task_id], wait_s)
+        with self.store.read() as reader:
+            found = reader.task(task_id)
+        if found is None:
+            raise NotFound(f"task {task_id}")
+        return found
+
+    def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
+        """A page of tasks, newest first."""
+        with self.store.read() as reader:
+            return reader.tasks(wanted, after, limit)
+
+    def wait_tasks(self, ids: Sequence[int], wait_s: float) -> list[dict[str, Any]]:
+        """Those of the tasks that have ended; waits up to `wait_s` for the first."""
+        deadline = time.monotonic() + wait_s
+        with self.watchers.watch(ids) as event:
+            while True:
+                event.clear()
+                with self.store.read() as reader:
+                    ended = reader.outcomes(ids)
+                left = deadline - time.monotonic()
+                if ended or left <= 0 or not event.wait(left) or self.watchers.closed:
+                    return ended
+
+    def result_parts(self, task_id: int) -> Iterator[bytes]:
+        """The parts of an uploaded result, each its own short read."""
+        number = 0
+        while True:
+            with self.store.read() as reader:
+                part = reader.result_part(task_id, number)
+            if part is None:
+                return
+            yield part
+            number += 1
+
+    # maintenance
+    def live_leases(self) -> int:
+        """How many leases are live."""
+        with self.store.read() as reader:
+            return reader.live_leases()
+
+    def next_due(self) -> int | None:
+        """When the next task that is not ready becomes due, UTC milliseconds."""
+        with self.store.read() as reader:
+            return reader.next_due()
+
+    def reap(self, gap: bool) -> int:
+        """One pass over expired leases; after a gap every live lease gets its full length anew first."""
+
+        def step(tx: Tx) -> int:
+            if gap:
+                tx.extend_all(self.terms.silence_ms)
+            tx.touch()
+            return silence.reap(tx, REAP_LIMIT)
+
+        return self.store.write(step)
+
+    def make_ready(self, limit: int) -> int:
+        """Make due tasks ready; how many."""
+        return self.store.write(lambda tx: tx.make_ready(limit))
+
+    def prune(self, state: State, before: int, limit: int) -> int:
+        """Delete tasks that ended before that wall time; how many."""
+        return self.store.write(lambda tx: tx.prune(state, before, limit))
+
+    def prune_leftovers(self, before: int, limit: int) -> int:
+        """Delete what no task needs any more; how many."""
+        return self.store.write(lambda tx: tx.prune_leftovers(before, limit))

@@ -1,0 +1,55 @@
+"""Recent rates and times, kept in memory: what /stats says beside the counts."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+WINDOW_S = 60
+SAMPLES = 1000
+
+
+class Rates:
+    """Ends of tasks by second of the last minute; samples of how long tasks waited and ran."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended: deque[tuple[int, int]] = deque()
+        self._waits: deque[float] = deque(maxlen=SAMPLES)
+        self._runs: deque[float] = deque(maxlen=SAMPLES)
+
+    def ended(self, n: int, second: int) -> None:
+        """Count tasks that ended."""
+        with self._lock:
+            if self._ended and self._ended[-1][0] == second:
+                n += self._ended.pop()[1]
+            self._ended.append((second, n))
+            while self._ended[0][0] <= second - WINDOW_S:
+                self._ended.popleft()
+
+    def waited(self, seconds: Iterable[float]) -> None:
+        """How long granted tasks had been ready."""
+        with self._lock:
+            self._waits.extend(seconds)
+
+    def ran(self, seconds: Iterable[float]) -> None:
+        """How long handlers ran."""
+        with self._lock:
+            self._runs.extend(seconds)
+
+    def summary(self, second: int) -> dict[str, object]:
+        """Tasks ended a second over the last minute, and percentiles in seconds."""
+        with self._lock:
+            recent = sum(n for at, n in self._ended if at > second - WINDOW_S)
+            waits, runs = sorted(self._waits), sorted(self._runs)
+        return {
+            "finished_per_second": round(recent / WINDOW_S, 3),
+            "wait_seconds": _percentiles(waits),
+            "run_seconds": _percentiles(runs),
+        }
+
+
+def _percentiles(ordered: Sequence[float]) -> dict[str, float | None]:
+    def at(share: float) -> float | None:
+        return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)], 4) if ordered else None
+
+    return {"p50": at(0.5), "p95": at(0.95), "p99": at(0.99)}

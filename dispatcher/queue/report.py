@@ -1,0 +1,119 @@
+"""Report: what a lease ended in, and the verdict on it (DESIGN mechanism 3).
+
+The common case, a success of a live lease, is one statement for a whole batch. Everything else is decided one by one:
+a live lease ends as its outcome says; a success of an ended lease still counts while its generation is the present
+one and the task is neither completed nor cancelled; whatever comes a second time is a duplicate.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from dispatcher.model import End, EndedLease, LeaseEnd, LeaseName, State, Success, TaskRow, Upload
+from dispatcher.queue.terms import retry_delay
+from dispatcher.store.base import Tx
+
+
+class Verdict(str, Enum):
+    """The answer to an outcome; the first five are definitive."""
+
+    ACCEPTED = "accepted"
+    ACCEPTED_LATE = "accepted_late"
+    DUPLICATE = "duplicate"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    FOREIGN = "foreign"
+    UNKNOWN = "unknown"
+    INVALID = "invalid"
+
+
+class Outcome(NamedTuple):
+    """One outcome as it was reported; `result` is JSON text, `upload` what was put before the report."""
+
+    name: LeaseName
+    status: End
+    result: str | None = None
+    upload: Upload | None = None
+    error: str | None = None
+    run_ms: int | None = None
+    snooze_ms: int = 0
+
+
+def report(tx: Tx, outcomes: Sequence[Outcome]) -> list[Verdict]:
+    """Apply outcomes; a verdict for each, in order."""
+    plain = [o for o in outcomes if o.status == End.COMPLETED and o.upload is None]
+    fresh = tx.complete([Success(o.name, o.result, o.run_ms) for o in plain])
+    verdicts = []
+    for outcome in outcomes:
+        if outcome.name in fresh and outcome.status == End.COMPLETED:
+            fresh.discard(outcome.name)  # the same lease twice in one report: the second is a duplicate
+            verdicts.append(Verdict.ACCEPTED)
+        else:
+            verdicts.append(_settle(tx, outcome))
+    return verdicts
+
+
+def _settle(tx: Tx, outcome: Outcome) -> Verdict:
+    row = tx.tasks([outcome.name.task_id]).get(outcome.name.task_id)
+    if row is None:
+        return Verdict.UNKNOWN
+    if outcome.upload is not None and tx.upload(outcome.name) != outcome.upload:
+        return _unless_known(tx, row, outcome, Verdict.INVALID)
+    if row.state == State.IN_PROGRESS and row.lease == outcome.name.token:
+        return _end_live(tx, row, outcome)
+    return _end_again(tx, row, outcome)
+
+
+def _unless_known(tx: Tx, row: TaskRow, outcome: Outcome, verdict: Verdict) -> Verdict:
+    """A result that was never uploaded is invalid, unless its lease was answered before."""
+    won = row.state == State.COMPLETED and row.lease == outcome.name.token
+    return Verdict.DUPLICATE if won else verdict
+
+
+def _end_live(tx: Tx, row: TaskRow, outcome: Outcome) -> Verdict:
+    if outcome.status == End.COMPLETED:
+        tx.complete([Success(outcome.name, outcome.result, outcome.run_ms)])
+    else:
+        tx.end([_lease_end(tx, row, outcome)])
+    return Verdict.ACCEPTED
+
+
+def _lease_end(tx: Tx, row: TaskRow, outcome: Outcome) -> LeaseEnd:
+    """What the task becomes: every end but a success of a task to be cancelled cancels it."""
+    charged = outcome.status in (End.FAILED, End.CANCELLED)
+    state, run_at = State.PENDING, None
+    if row.cancel_requested_at is not None or outcome.status == End.CANCELLED:
+        state = State.CANCELLED
+    elif outcome.status == End.FAILED and row.attempts >= row.max_attempts:
+        state = State.FAILED
+    elif outcome.status == End.FAILED:
+        run_at = tx.now.wall + retry_delay(row.attempts)
+    elif outcome.status == End.SNOOZED:
+        run_at = tx.now.wall + outcome.snooze_ms
+    return LeaseEnd(outcome.name, outcome.status, outcome.error, charged, state, run_at)
+
+
+def _end_again(tx: Tx, row: TaskRow, outcome: Outcome) -> Verdict:
+    """The lease is not live: it won, it has ended, or it never was."""
+    if row.state == State.COMPLETED and row.lease == outcome.name.token:
+        return Verdict.DUPLICATE
+    ended = tx.ended([outcome.name]).get(outcome.name)
+    if ended is None:
+        return Verdict.UNKNOWN
+    if ended.how == outcome.status:
+        return Verdict.DUPLICATE
+    if outcome.status == End.COMPLETED and _counts_late(row, ended):
+        return _complete_late(tx, row, outcome, ended)
+    return Verdict.CANCELLED if row.state == State.CANCELLED else Verdict.SUPERSEDED
+
+
+def _counts_late(row: TaskRow, ended: EndedLease) -> bool:
+    return ended.generation == row.generation and row.state not in (State.COMPLETED, State.CANCELLED)
+
+
+def _complete_late(tx: Tx, row: TaskRow, outcome: Outcome, ended: EndedLease) -> Verdict:
+    if row.state == State.IN_PROGRESS and row.lease is not None:
+        beaten = LeaseName(row.id, row.lease)
+        tx.end([LeaseEnd(beaten, End.SUPERSEDED, "another attempt succeeded first", True, State.PENDING)])
+    tx.complete_late(Success(outcome.name, outcome.result, outcome.run_ms), ended)
+    return Verdict.ACCEPTED_LATE

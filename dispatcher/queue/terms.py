@@ -1,0 +1,28 @@
+"""The terms of the rules: lengths of leases, defaults, backoff. Milliseconds."""
+
+import random
+from dataclasses import dataclass
+
+PROVISIONAL_MS = 10_000
+FIRST_RETRY_MS = 2_000
+LONGEST_RETRY_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the settings say about leases and attempts."""
+
+    lease_ms: int = 120_000
+    silence_ms: int = 60_000
+    max_attempts: int = 3
+
+    @property
+    def floor_ms(self) -> int:
+        """What the gap rule gives at least."""
+        return self.silence_ms
+
+
+def retry_delay(attempt: int) -> int:
+    """How long a failed task waits for its next attempt: 2 s, 8 s, 32 s … at most an hour, with jitter of a fifth."""
+    wait = min(FIRST_RETRY_MS * 4 ** min(attempt - 1, 10), LONGEST_RETRY_MS)
+    return int(wait * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret

@@ -1,0 +1,149 @@
+"""Waiting claims: parked with the writer, served inside its transactions (DESIGN mechanism 5).
+
+One waiter an instance. `park` runs in the writer's thread, in the same operation that found nothing to take, so no
+submit slips between. `serve` runs at the end of each transaction: those that get something are answered after its
+COMMIT, nobody else wakes. A waiter that is dismissed (a higher number, orders, a drain) or times out gets no tasks.
+"""
+
+import threading
+from collections.abc import Collection, Sequence
+
+from dispatcher.errors import DispatcherError
+from dispatcher.model import Granted, Lane
+from dispatcher.queue.claim import Claim, grant
+from dispatcher.store.base import Tx
+from dispatcher.store.writer import Settle
+
+
+class Parked:
+    """One waiting claim; `latch` opens when it is answered or dismissed. Guarded by the lock of Waiting."""
+
+    __slots__ = ("asked", "error", "instance", "latch", "leaving", "served", "serving")
+
+    def __init__(self, asked: Claim, instance: int | None = None) -> None:
+        self.asked, self.instance = asked, instance
+        self.latch = threading.Semaphore(0)
+        self.serving = self.leaving = False
+        self.served: Sequence[Granted] | None = None
+        self.error: DispatcherError | None = None
+
+
+class Waiting:
+    """All waiting claims, oldest first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parked: dict[str, Parked] = {}
+        self._highest: dict[str, int] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    def outdated(self, asked: Claim) -> bool:
+        """Note a claim's number; True when the instance has already sent a higher one, so it gets nothing new."""
+        with self._lock:
+            highest = self._highest.get(asked.instance_id, 0)
+            self._highest[asked.instance_id] = max(highest, asked.request_id)
+            older = self._parked.get(asked.instance_id)
+            if older is not None and asked.request_id > older.asked.request_id:
+                self._dismiss(older)
+            return asked.request_id < highest
+
+    def park(self, parked: Parked) -> bool:
+        """Let a claim wait; False when the dispatcher drains."""
+        with self._lock:
+            if self._closed:
+                return False
+            older = self._parked.pop(parked.asked.instance_id, None)
+            if older is not None:
+                older.latch.release()
+            self._parked[parked.asked.instance_id] = parked
+            return True
+
+    def wait(self, parked: Parked) -> Sequence[Granted] | None:
+        """Block until served (the leases), or dismissed or timed out (None); raises what made the serving fail."""
+        if not parked.latch.acquire(timeout=parked.asked.wait_ms / 1000) and not self._leave(parked):
+            parked.latch.acquire()  # it is being served in this very transaction
+        if parked.error is not None:
+            raise parked.error
+        return parked.served
+
+    def _leave(self, parked: Parked) -> bool:
+        with self._lock:
+            if parked.serving:
+                parked.leaving = True
+                return False
+            self._forget(parked)
+            return True
+
+    def serve(self, tx: Tx) -> Settle | None:
+        """Grant what became ready in this transaction to those that wait for it, the longest waiting first."""
+        served: list[tuple[Parked, list[Granted]]] = []
+        if not self._parked or not tx.fresh_lanes():
+            return None
+        for parked in self._hungry():
+            if not (lanes := tx.fresh_lanes()):
+                break
+            if granted := self._grant(tx, parked, lanes):
+                served.append((parked, granted))
+        return (lambda failure: self._settle(served, failure)) if served else None
+
+    def _hungry(self) -> list[Parked]:
+        with self._lock:
+            return [parked for parked in self._parked.values() if parked.asked.max_tasks > 0]
+
+    def _grant(self, tx: Tx, parked: Parked, lanes: Collection[Lane]) -> list[Granted]:
+        with self._lock:
+            if self._parked.get(parked.asked.instance_id) is not parked:
+                return []
+            parked.serving = True  # from here on a time-out waits for the outcome
+        granted: list[Granted] = []
+        try:
+            granted = grant(tx, parked.asked, lanes, provisional=True)
+        finally:
+            if not granted:
+                self._let_go(parked)
+        return granted
+
+    def _let_go(self, parked: Parked) -> None:
+        with self._lock:
+            parked.serving = False
+            if parked.leaving:
+                self._dismiss(parked)
+
+    def _settle(self, served: list[tuple[Parked, list[Granted]]], failure: DispatcherError | None) -> None:
+        with self._lock:
+            for parked, granted in served:
+                parked.served, parked.error = granted, failure
+                self._forget(parked)
+                parked.latch.release()
+
+    def dismiss(self, instances: Collection[int]) -> None:
+        """End the waits of these instances: there are new orders for them."""
+        with self._lock:
+            for parked in [p for p in self._parked.values() if p.instance in instances]:
+                self._dismiss(parked)
+
+    def dismiss_dead(self, instance_id: str) -> None:
+        """End the wait of an instance that was reported dead."""
+        with self._lock:
+            if instance_id in self._parked:
+                self._dismiss(self._parked[instance_id])
+            self._highest.pop(instance_id, None)
+
+    def close(self) -> None:
+        """A drain: end all waits, let none begin."""
+        with self._lock:
+            self._closed = True
+            for parked in list(self._parked.values()):
+                self._dismiss(parked)
+
+    def _dismiss(self, parked: Parked) -> None:
+        if not parked.serving:
+            self._forget(parked)
+            parked.latch.release()
+
+    def _forget(self, parked: Parked) -> None:
+        if self._parked.get(parked.asked.instance_id) is parked:
+            del self._parked[parked.asked.instance_id]

@@ -1,0 +1,232 @@
+"""The contract of a store: what the rules in `dispatcher/queue` stand on.
+
+All writes of one operation happen in one transaction: `Store.write(op)` runs `op(tx)` and returns only
+after its COMMIT was durable; if `op` raises, nothing that it wrote remains. Operations of many threads share a
+transaction (`writer.py`), each isolated from the failures of the others.
+
+Every write to a leased task is fenced by (task_id, token, in_progress); touching nothing is an ordinary answer.
+Lists come in and go out: a single call is a list of one. `tests/store/` holds every implementation to this page.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+from dispatcher.clock import Now
+from dispatcher.model import (
+    EndedLease,
+    Grant,
+    Granted,
+    Instance,
+    Lane,
+    LeaseEnd,
+    LeaseName,
+    NewTask,
+    Progress,
+    State,
+    Success,
+    TaskFilter,
+    TaskRow,
+    Upload,
+)
+from dispatcher.store.writer import Settle
+
+T = TypeVar("T")
+
+
+class Tx(Protocol):
+    """One operation inside a transaction."""
+
+    now: Now
+    finished: list[int]
+
+    # lanes and submits
+    def lane(self, queue: str, task_type: str, requires: tuple[str, ...] = ()) -> int:
+        """The id of a lane, made when it is new."""
+
+    def ready_lanes(self) -> list[Lane]:
+        """The lanes that hold at least one ready task."""
+
+    def fresh_lanes(self) -> list[Lane]:
+        """The lanes that gained ready tasks in this transaction and still hold some."""
+
+    def insert(self, tasks: Sequence[NewTask]) -> list[int]:
+        """Store tasks as pending, ready when due; their ids, in order, never used before."""
+
+    def known_keys(self, keys: Sequence[str]) -> Mapping[str, tuple[int, bytes]]:
+        """The (task_id, digest of the submitted body) of each idempotency key in use."""
+
+    def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
+        """Bind idempotency keys to (task_id, digest)."""
+
+    # instances
+    def instance(self, instance_id: str) -> Instance | None:
+        """The instance with this secret id, if it is known."""
+
+    def classic(self, worker_id: str) -> Instance | None:
+        """The classic instance of this worker_id, if it is known."""
+
+    def meet(self, instance_id: str | None, worker_id: str) -> Instance:
+        """The instance, made when it is new; without an id the classic instance of the worker_id."""
+
+    def seen(self, instance: int, seq: int, host: str | None) -> None:
+        """Record an answered heartbeat: its time, its number and, unless None, the host metadata as JSON text."""
+
+    def answered(self, instance: int, request: int) -> None:
+        """Raise the instance's highest answered claim number."""
+
+    def bury(self, instance: int) -> None:
+        """Record the instance's death; the first time counts."""
+
+    def register_types(self, schemas: Mapping[str, str | None]) -> None:
+        """Remember the payload schema (JSON text) of each task type."""
+
+    # claims
+    def take(self, lanes: Sequence[int], limit: int, grant: Grant) -> list[Granted]:
+        """Lease up to `limit` ready tasks of these lanes, highest priority first, then by run_at and id."""
+
+    def held(self, instance: int, request: int) -> list[Granted]:
+        """The live leases that this claim was granted."""
+
+    # ends of leases
+    def tasks(self, ids: Sequence[int]) -> Mapping[int, TaskRow]:
+        """The hot rows of these tasks, locked for this transaction; unknown ids are absent."""
+
+    def ended(self, names: Sequence[LeaseName]) -> Mapping[LeaseName, EndedLease]:
+        """The rows of these leases as far as they ended other than by a success in time."""
+
+    def last_end(self, task_id: int) -> EndedLease | None:
+        """The newest ended lease of a task."""
+
+    def newest_of(self, instance: int, task_id: int | None) -> LeaseName | None:
+        """The instance's newest lease of this task, live, won or ended; without a task its newest live one."""
+
+    def complete(self, successes: Sequence[Success]) -> set[LeaseName]:
+        """Complete the tasks whose live lease is named; the names that matched."""
+
+    def complete_late(self, success: Success, ended: EndedLease) -> bool:
+        """Complete a task of that generation that is pending or failed, by a lease that has ended."""
+
+    def end(self, ends: Sequence[LeaseEnd]) -> set[LeaseName]:
+        """End live leases other than by success, each leaving its row; the names that matched."""
+
+    def revive(self, ended: EndedLease, length: int, count: bool) -> bool:
+        """Make an ended lease of a pending or failed task of its generation live again; `count`: charge the attempt."""
+
+    def put_upload(self, name: LeaseName, upload: Upload) -> None:
+        """Declare the uploaded parts of a lease's result whole."""
+
+    def put_part(self, name: LeaseName, part: int, data: bytes) -> None:
+        """Store one part of an uploaded result; part 0 drops what an earlier upload left."""
+
+    def upload(self, name: LeaseName) -> Upload | None:
+        """The whole upload of this lease, if there is one."""
+
+    # renewals and silence
+    def leases(self, instance: int) -> list[TaskRow]:
+        """The tasks with live leases of this instance."""
+
+    def cancel_orders(self, instance: int) -> list[LeaseName]:
+        """The instance's live leases whose task was asked to be cancelled."""
+
+    def renew(self, names: Sequence[LeaseName], length: int) -> set[LeaseName]:
+        """Let live leases last `length` from now, confirmed and listed; the names that matched."""
+
+    def miss(self, names: Sequence[LeaseName]) -> None:
+        """Count one more heartbeat that did not list these live leases."""
+
+    def adopt(self, names: Sequence[LeaseName], instance: int, length: int) -> set[LeaseName]:
+        """Pass live leases to another instance, renewed; the names that matched."""
+
+    def progress(self, updates: Sequence[Progress]) -> None:
+        """Record progress, notes and checkpoints of live leases; those of other leases are ignored."""
+
+    def expired(self, limit: int) -> list[TaskRow]:
+        """Tasks whose live lease is over, the oldest first."""
+
+    def extend_all(self, floor: int) -> None:
+        """The gap rule: every live lease gets its full length anew from now, at least `floor`."""
+
+    def touch(self) -> None:
+        """Write one row: proof that the store takes writes."""
+
+    # control
+    def request_cancel(self, ids: Sequence[int]) -> list[TaskRow]:
+        """Mark leased tasks to be cancelled, once; their rows."""
+
+    def close_waiting(self, ids: Sequence[int]) -> set[int]:
+        """Cancel tasks that nobody holds (pending, blocked); the ids that were."""
+
+    def restart(self, ids: Sequence[int]) -> set[int]:
+        """Make ended tasks pending in a new generation, due now, no attempt used; the ids that were."""
+
+    def edit(self, task_id: int, changes: Mapping[str, Any]) -> bool:
+        """Change a waiting task (data, priority, run_at, max_attempts, timeout_ms, lane_id) in a new generation."""
+
+    # housekeeping
+    def make_ready(self, limit: int) -> int:
+        """Make due pending tasks ready; how many."""
+
+    def prune(self, state: State, before: int, limit: int) -> int:
+        """Delete tasks that ended so before that wall time, with all that belongs to them; how many."""
+
+    def prune_leftovers(self, keys_before: int, limit: int) -> int:
+        """Delete keys of deleted tasks older than that, uploads that no live lease or result needs; how many."""
+
+
+class Reader(Protocol):
+    """Reads of one moment."""
+
+    def task(self, task_id: int) -> dict[str, Any] | None:
+        """Everything about a task for display: row, lane, data, result, progress, attempts."""
+
+    def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
+        """A page of tasks, newest first, with ids below `after`."""
+
+    def outcomes(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Those of the tasks that have ended, with result and error."""
+
+    def result_part(self, task_id: int, part: int) -> bytes | None:
+        """One part of the uploaded result of a completed task; None after the last."""
+
+    def counts(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Tasks by state, and how many are ready, for each (queue, task_type)."""
+
+    def workers(self, since: int) -> list[dict[str, Any]]:
+        """Instances seen since that wall time, and those that hold leases."""
+
+    def oldest_ready(self) -> int | None:
+        """The earliest run_at among ready tasks."""
+
+    def next_due(self) -> int | None:
+        """The earliest run_at among pending tasks that are not ready yet."""
+
+    def live_leases(self) -> int:
+        """How many leases are live."""
+
+    def type_schemas(self) -> dict[str, str | None]:
+        """The registered task types and their payload schemas."""
+
+
+class Store(Protocol):
+    """A database that holds one queue."""
+
+    store_id: str
+
+    def on_commit(self, before: Callable[[Any], Settle | None], after: Callable[[list[int]], None]) -> None:
+        """Hooks: `before(tx)` runs inside each transaction and is settled after it; `after` hears which tasks ended."""
+
+    def now(self) -> Now:
+        """The store's time."""
+
+    def write(self, op: Callable[[Tx], T]) -> T:
+        """Run one operation; return its answer after COMMIT, raise what it raised, Unavailable or StorageFull."""
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """A reader for short reads."""
+
+    def describe(self) -> dict[str, Any]:
+        """Engine, version and sizes, for /health."""
+
+    def close(self) -> None:
+        """Finish what was accepted, checkpoint, let go of the database."""

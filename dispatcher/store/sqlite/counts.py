@@ -1,0 +1,92 @@
+"""Lanes and counts in memory, mirrored in the tables by the transactions that change them.
+
+The writer is the only one who changes them, so memory is the truth within a transaction; a journal undoes what an
+operation did when it fails, and `flush` writes the changed numbers once a transaction.
+"""
+
+import json
+from collections import defaultdict
+
+import apsw
+
+from dispatcher.model import Lane
+
+READY = "ready"  # counted beside the states
+
+
+class Counts:
+    """How many tasks of each lane are in each state, and the lanes themselves."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        rows = db.execute("SELECT id, queue, task_type, requires FROM lanes")
+        self.lanes = {row[0]: Lane(row[0], row[1], row[2], tuple(json.loads(row[3]))) for row in rows}
+        self._lane_ids = {lane[1:]: lane.id for lane in self.lanes.values()}
+        self._n: dict[tuple[int, str], int] = defaultdict(int)
+        self._n.update({(row[0], row[1]): row[2] for row in db.execute("SELECT lane_id, state, n FROM counts")})
+        self._changed: set[tuple[int, str]] = set()
+        self._journal: list[tuple[int, str, int]] = []
+        self._fresh: set[int] = set()
+
+    def lane_id(self, db: apsw.Connection, queue: str, task_type: str, requires: tuple[str, ...]) -> int:
+        """The id of a lane, made when it is new."""
+        known = self._lane_ids.get((queue, task_type, requires))
+        return known if known is not None else self._new_lane(db, queue, task_type, requires)
+
+    def _new_lane(self, db: apsw.Connection, queue: str, task_type: str, requires: tuple[str, ...]) -> int:
+        sql = "INSERT INTO lanes (queue, task_type, requires) VALUES (?, ?, ?) RETURNING id"
+        lane_id = int(db.execute(sql, (queue, task_type, json.dumps(requires))).get)
+        self.lanes[lane_id] = Lane(lane_id, queue, task_type, requires)
+        self._lane_ids[(queue, task_type, requires)] = lane_id
+        self._journal.append((lane_id, "", 0))
+        return lane_id
+
+    def get(self, lane_id: int, state: str) -> int:
+        """The present number."""
+        return self._n[(lane_id, state)]
+
+    def ready_lanes(self) -> list[Lane]:
+        """Lanes with something to take."""
+        return [lane for lane in self.lanes.values() if self._n[(lane.id, READY)]]
+
+    def fresh_lanes(self) -> list[Lane]:
+        """Lanes that gained ready tasks since the transaction began, and still have some."""
+        return [self.lanes[lane_id] for lane_id in self._fresh if self._n[(lane_id, READY)]] if self._fresh else []
+
+    def add(self, lane_id: int, state: str, n: int) -> None:
+        """Change a number."""
+        if state == READY and n > 0:
+            self._fresh.add(lane_id)
+        self._n[(lane_id, state)] += n
+        self._changed.add((lane_id, state))
+        self._journal.append((lane_id, state, n))
+
+    def move(self, lane_id: int, old: str, new: str, n: int = 1) -> None:
+        """Count tasks from one state over to another."""
+        self.add(lane_id, old, -n)
+        self.add(lane_id, new, n)
+
+    def mark(self) -> int:
+        """A place to undo to."""
+        return len(self._journal)
+
+    def undo(self, mark: int) -> None:
+        """Take back everything since the mark."""
+        while len(self._journal) > mark:
+            lane_id, state, n = self._journal.pop()
+            if state:
+                self._n[(lane_id, state)] -= n
+            else:
+                del self._lane_ids[self.lanes.pop(lane_id)[1:]]
+                self._fresh.discard(lane_id)
+
+    def flush(self, db: apsw.Connection) -> None:
+        """Write what this transaction changed."""
+        if self._changed:
+            sql = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = excluded.n"
+            db.executemany(sql, [(*key, self._n[key]) for key in self._changed])
+
+    def settled(self) -> None:
+        """The transaction is over: forget its journal."""
+        self._changed.clear()
+        self._journal.clear()
+        self._fresh.clear()

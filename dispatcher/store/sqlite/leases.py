@@ -1,0 +1,228 @@
+"""Leases on SQLite: claims, ends, renewals and silence. Every write is fenced by (id, lease, in_progress)."""
+
+import heapq
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import apsw
+
+from dispatcher.clock import Now
+from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, State, Success, TaskRow
+from dispatcher.store.sqlite.counts import READY, Counts
+
+TASK = ", ".join(TaskRow._fields)
+ENDED = "task_id, lease, generation, instance, attempt, how, charged, claimed_at, ended_at, error"
+LIVE = "id = ? AND lease = ? AND state = 'in_progress'"
+NO_LEASE = "lease_request = NULL, lease_expires = NULL, lease_length = NULL, lease_provisional = 0, lease_misses = 0"
+GRANTED = """id, lane_id, lease, attempts, max_attempts, timeout_ms, run_at, lease_length,
+    (SELECT data FROM task_data WHERE task_id = tasks.id),
+    (SELECT checkpoint FROM progress WHERE task_id = tasks.id)"""
+
+TAKE = f"""UPDATE tasks SET state = 'in_progress', ready = 0, attempts = attempts + 1, started_at = ?, lease = ?,
+    lease_instance = ?, lease_request = ?, lease_expires = ?, lease_length = ?, lease_provisional = ?
+    WHERE id = ? AND ready = 1 RETURNING {GRANTED}"""
+HELD = f"SELECT {GRANTED} FROM tasks WHERE lease_instance = ? AND lease_request = ? AND lease_expires IS NOT NULL"
+HEAD = "SELECT -priority, run_at, id FROM tasks WHERE lane_id = ? AND ready = 1 ORDER BY priority DESC, run_at, id"
+COMPLETE = f"""UPDATE tasks SET state = 'completed', finished_at = ?, {NO_LEASE}
+    WHERE {LIVE} RETURNING id, lease, lane_id"""
+LATE = """UPDATE tasks SET state = 'completed', ready = 0, finished_at = ?, lease = ?, lease_instance = ?
+    WHERE id = ? AND generation = ? AND state IN ('pending', 'failed')"""
+RECORD_END = f"""INSERT INTO ended_leases ({ENDED}) SELECT id, lease, generation, lease_instance, attempts,
+    ?, ?, started_at, ?, ? FROM tasks WHERE {LIVE} RETURNING task_id, lease"""
+END = f"""UPDATE tasks SET state = ?, ready = ?, attempts = attempts - ?, run_at = coalesce(?, run_at), finished_at = ?,
+    lease = NULL, lease_instance = NULL, {NO_LEASE} WHERE {LIVE} RETURNING lane_id"""
+REVIVE = """UPDATE tasks SET state = 'in_progress', ready = 0, finished_at = NULL,
+    attempts = min(attempts + ?, max_attempts), lease = ?, lease_instance = ?, lease_expires = ?, lease_length = ?,
+    started_at = ? WHERE id = ? AND generation = ? AND state IN ('pending', 'failed')"""
+RENEW = f"""UPDATE tasks SET lease_expires = ?, lease_length = ?, lease_provisional = 0, lease_misses = 0
+    WHERE {LIVE} RETURNING id, lease"""
+
+
+class LeaseOps:
+    """The part of the transaction that touches leases."""
+
+    db: apsw.Connection
+    now: Now
+    counts: Counts
+    finished: list[int]
+
+    def _leave(self, row: TaskRow, new: State) -> None:
+        """Count a task over from its row's state to another (never to ready)."""
+        self.counts.move(row.lane_id, row.state.value, new.value)
+        if row.ready:
+            self.counts.add(row.lane_id, READY, -1)
+        if new in FINAL:
+            self.finished.append(row.id)
+
+    # claims
+    def take(self, lanes: Sequence[int], limit: int, grant: Grant) -> list[Granted]:
+        """Lease ready tasks of these lanes."""
+        filled = [lane for lane in lanes if self.counts.get(lane, READY)]
+        expires = self.now.steady + grant.length
+        terms = (grant.instance, grant.request, expires, grant.length, grant.provisional)
+        rows = [(self.now.wall, secrets.randbits(63), *terms, task_id) for task_id in self._heads(filled, limit)]
+        granted = [self._granted(row) for row in self.db.executemany(TAKE, rows)]
+        for task in granted:
+            self.counts.move(task.lane.id, State.PENDING.value, State.IN_PROGRESS.value)
+            self.counts.add(task.lane.id, READY, -1)
+        return granted
+
+    def _granted(self, row: Sequence[Any]) -> Granted:
+        return Granted(row[0], self.counts.lanes[row[1]], *row[2:])
+
+    def _heads(self, lanes: Sequence[int], limit: int) -> list[int]:
+        """The ids at the head of the lanes; the cursors of several are stepped no further than needed."""
+        if limit <= 0 or not lanes:
+            return []
+        if len(lanes) == 1:
+            return [row[2] for row in self.db.execute(f"{HEAD} LIMIT ?", (lanes[0], limit))]
+        cursors = [self.db.execute(HEAD, (lane,)) for lane in lanes]
+        heads = [row[2] for row, _ in zip(heapq.merge(*cursors), range(limit), strict=False)]
+        for cursor in cursors:
+            cursor.close(True)
+        return heads
+
+    def held(self, instance: int, request: int) -> list[Granted]:
+        """The live leases of a claim."""
+        return [self._granted(row) for row in self.db.execute(HELD, (instance, request))]
+
+    # ends of leases
+    def tasks(self, ids: Sequence[int]) -> Mapping[int, TaskRow]:
+        """The hot rows."""
+        rows = self.db.executemany(f"SELECT {TASK} FROM tasks WHERE id = ?", [(i,) for i in ids])
+        return {row[0]: _row(row) for row in rows}
+
+    def ended(self, names: Sequence[LeaseName]) -> Mapping[LeaseName, EndedLease]:
+        """The rows of ended leases."""
+        rows = self.db.executemany(f"SELECT {ENDED} FROM ended_leases WHERE task_id = ? AND lease = ?", names)
+        return {LeaseName(row[0], row[1]): _ended(row) for row in rows}
+
+    def last_end(self, task_id: int) -> EndedLease | None:
+        """The newest ended lease of a task."""
+        sql = f"SELECT {ENDED} FROM ended_leases WHERE task_id = ? ORDER BY ended_at DESC, id DESC LIMIT 1"
+        row = self.db.execute(sql, (task_id,)).get
+        return _ended(row) if row else None
+
+    def newest_of(self, instance: int, task_id: int | None) -> LeaseName | None:
+        """The instance's newest lease (of that task): a live one before one that has ended."""
+        live = "SELECT id, lease FROM tasks WHERE lease_instance = ?1 AND lease_expires IS NOT NULL"
+        if task_id is None:
+            row = self.db.execute(f"{live} ORDER BY started_at DESC, id DESC LIMIT 1", (instance,)).get
+            return LeaseName(*row) if row else None
+        mine = """SELECT id, lease FROM tasks WHERE id = ?2 AND lease_instance = ?1 UNION ALL SELECT * FROM (
+            SELECT task_id, lease FROM ended_leases WHERE task_id = ?2 AND instance = ?1
+            ORDER BY claimed_at DESC, id DESC) LIMIT 1"""
+        row = self.db.execute(mine, (instance, task_id)).get
+        return LeaseName(*row) if row else None
+
+    def complete(self, successes: Sequence[Success]) -> set[LeaseName]:
+        """Complete the tasks whose live lease is named."""
+        matched = set()
+        for task_id, token, lane_id in self.db.executemany(COMPLETE, [(self.now.wall, *s.name) for s in successes]):
+            matched.add(LeaseName(task_id, token))
+            self.counts.move(lane_id, State.IN_PROGRESS.value, State.COMPLETED.value)
+            self.finished.append(task_id)
+        self._store_results(s for s in successes if s.name in matched)
+        return matched
+
+    def _store_results(self, successes: Iterable[Success]) -> None:
+        rows = [(s.name.task_id, s.body, s.run_ms) for s in successes]
+        self.db.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", rows)
+
+    def complete_late(self, success: Success, ended: EndedLease) -> bool:
+        """Complete a task by a lease that has ended."""
+        row = self.tasks([ended.task_id]).get(ended.task_id)
+        values = (self.now.wall, ended.token, ended.instance, ended.task_id, ended.generation)
+        self.db.execute(LATE, values)
+        if row is None or not self.db.changes():
+            return False
+        sql = "UPDATE ended_leases SET how = 'completed' WHERE task_id = ? AND lease = ?"
+        self.db.execute(sql, success.name)
+        self._leave(row, State.COMPLETED)
+        self._store_results([success])
+        return True
+
+    def end(self, ends: Sequence[LeaseEnd]) -> set[LeaseName]:
+        """End live leases other than by success."""
+        matched = set()
+        for end in ends:
+            recorded = (end.how.value, end.charged, self.now.wall, end.error, *end.name)
+            if self.db.execute(RECORD_END, recorded).get:
+                matched.add(end.name)
+                self._end_live(end)
+        return matched
+
+    def _end_live(self, end: LeaseEnd) -> None:
+        wall = self.now.wall
+        ready = end.state == State.PENDING and (end.run_at is None or end.run_at <= wall)
+        finished = wall if end.state in FINAL else None
+        values = (end.state.value, ready, not end.charged, end.run_at, finished, *end.name)
+        lane_id = self.db.execute(END, values).get
+        self.counts.move(lane_id, State.IN_PROGRESS.value, end.state.value)
+        if ready:
+            self.counts.add(lane_id, READY, 1)
+        if end.state in FINAL:
+            self.finished.append(end.name.task_id)
+
+    def revive(self, ended: EndedLease, length: int, count: bool) -> bool:
+        """Make an ended lease live again."""
+        row = self.tasks([ended.task_id]).get(ended.task_id)
+        values = (count, ended.token, ended.instance, self.now.steady + length, length, ended.claimed_at)
+        self.db.execute(REVIVE, (*values, ended.task_id, ended.generation))
+        if row is None or not self.db.changes():
+            return False
+        self.db.execute("DELETE FROM ended_leases WHERE task_id = ? AND lease = ?", (ended.task_id, ended.token))
+        self._leave(row, State.IN_PROGRESS)
+        return True
+
+    # renewals and silence
+    def leases(self, instance: int) -> list[TaskRow]:
+        """The live leases of an instance."""
+        sql = f"SELECT {TASK} FROM tasks WHERE lease_instance = ? AND lease_expires IS NOT NULL"
+        return [_row(row) for row in self.db.execute(sql, (instance,))]
+
+    def cancel_orders(self, instance: int) -> list[LeaseName]:
+        """Live leases to be cancelled."""
+        sql = """SELECT id, lease FROM tasks
+                 WHERE lease_instance = ? AND cancel_requested_at IS NOT NULL AND lease_expires IS NOT NULL"""
+        return [LeaseName(*row) for row in self.db.execute(sql, (instance,))]
+
+    def renew(self, names: Sequence[LeaseName], length: int) -> set[LeaseName]:
+        """Renew live leases."""
+        rows = [(self.now.steady + length, length, *name) for name in names]
+        return {LeaseName(*row) for row in self.db.executemany(RENEW, rows)}
+
+    def miss(self, names: Sequence[LeaseName]) -> None:
+        """Count a heartbeat that did not list them."""
+        self.db.executemany(f"UPDATE tasks SET lease_misses = lease_misses + 1 WHERE {LIVE}", names)
+
+    def adopt(self, names: Sequence[LeaseName], instance: int, length: int) -> set[LeaseName]:
+        """Pass live leases to another instance."""
+        held = self.renew(names, length)
+        sql = f"UPDATE tasks SET lease_instance = ?, lease_request = NULL WHERE {LIVE}"
+        self.db.executemany(sql, [(instance, *name) for name in held])
+        return held
+
+    def expired(self, limit: int) -> list[TaskRow]:
+        """Leases that are over."""
+        sql = f"SELECT {TASK} FROM tasks WHERE lease_expires <= ? ORDER BY lease_expires LIMIT ?"
+        return [_row(row) for row in self.db.execute(sql, (self.now.steady, limit))]
+
+    def extend_all(self, floor: int) -> None:
+        """The gap rule."""
+        sql = """UPDATE tasks SET lease_expires = max(lease_expires, ?1 + max(lease_length, ?2))
+                 WHERE lease_expires IS NOT NULL"""
+        self.db.execute(sql, (self.now.steady, floor))
+
+    def touch(self) -> None:
+        """Write one row."""
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES ('reaper_at', ?)", (self.now.steady,))
+
+
+def _row(row: Sequence[Any]) -> TaskRow:
+    return TaskRow(row[0], row[1], State(row[2]), *row[3:])
+
+
+def _ended(row: Sequence[Any]) -> EndedLease:
+    return EndedLease(row[0], row[1], row[2], row[3], row[4], End(row[5]), *row[6:])

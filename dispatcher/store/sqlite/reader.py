@@ -1,0 +1,120 @@
+"""Short reads on SQLite, for display and for waiting clients; JSON stays text, times stay milliseconds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from dispatcher.clock import Now
+from dispatcher.model import FINAL, State, TaskFilter
+from dispatcher.store.sqlite.counts import READY
+
+VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.priority, t.attempts, t.max_attempts,
+    t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at, t.cancel_requested_at, t.lease,
+    i.worker_id AS assigned_to, d.data, d.tags, p.done, p.total, p.note, r.body AS result, r.run_ms,
+    u.bytes, u.sha256, u.media_type,
+    CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
+        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY ended_at DESC, id DESC LIMIT 1) END AS error
+    FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
+    LEFT JOIN instances AS i ON i.id = t.lease_instance
+    LEFT JOIN progress AS p ON p.task_id = t.id
+    LEFT JOIN results AS r ON r.task_id = t.id
+    LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'"""
+ATTEMPTS = """SELECT e.attempt, e.generation, e.how, e.charged, e.claimed_at, e.ended_at, e.error, i.worker_id
+    FROM ended_leases AS e LEFT JOIN instances AS i ON i.id = e.instance WHERE e.task_id = ? ORDER BY e.id"""
+WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at, host,
+    (SELECT count(*) FROM tasks WHERE lease_instance = instances.id AND lease_expires IS NOT NULL) AS leases
+    FROM instances WHERE seen_at >= ? ORDER BY worker_id, id"""
+
+
+class SqliteReader:
+    """Reads of one moment (the contract is `store/base.py`)."""
+
+    def __init__(self, db: apsw.Connection, now: Now) -> None:
+        self.db, self.now = db, now
+
+    def _dicts(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        cursor = self.db.execute(sql, values)
+        return [dict(zip((column[0] for column in cursor.description), row, strict=True)) for row in cursor]
+
+    def task(self, task_id: int) -> dict[str, Any] | None:
+        """Everything about a task."""
+        found = self._dicts(f"{VIEW} WHERE t.id = ?", (task_id,))
+        return {**found[0], "ended": self._dicts(ATTEMPTS, (task_id,))} if found else None
+
+    def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
+        """A page of tasks, newest first."""
+        clauses, values = _where(wanted)
+        if after is not None:
+            clauses, values = [*clauses, "t.id < ?"], [*values, after]
+        where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+        return self._dicts(f"{VIEW} {where} ORDER BY t.id DESC LIMIT ?", [*values, limit])
+
+    def outcomes(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Those of the tasks that have ended."""
+        final = ", ".join(f"'{state.value}'" for state in FINAL)
+        marks = ", ".join("?" * len(ids))
+        return self._dicts(f"{VIEW} WHERE t.id IN ({marks}) AND t.state IN ({final})", list(ids))
+
+    def result_part(self, task_id: int, part: int) -> bytes | None:
+        """One part of an uploaded result."""
+        sql = """SELECT p.data FROM upload_parts AS p JOIN tasks AS t ON t.id = p.task_id AND t.lease = p.lease
+                 WHERE p.task_id = ? AND p.part = ?"""
+        found = self.db.execute(sql, (task_id, part)).get
+        return None if found is None else bytes(found)
+
+    def counts(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Tasks by state for each (queue, task_type)."""
+        sql = "SELECT queue, task_type, state, sum(n) FROM counts JOIN lanes ON id = lane_id GROUP BY 1, 2, 3"
+        found: dict[tuple[str, str], dict[str, int]] = {}
+        for queue, task_type, state, n in self.db.execute(sql):
+            found.setdefault((queue, task_type), {})[state] = n
+        return found
+
+    def workers(self, since: int) -> list[dict[str, Any]]:
+        """Instances seen since then."""
+        return self._dicts(WORKERS, (since,))
+
+    def oldest_ready(self) -> int | None:
+        """The earliest run_at among the heads of the lanes."""
+        sql = """SELECT min((SELECT min(run_at) FROM tasks WHERE lane_id = c.lane_id AND ready = 1
+                             AND priority = (SELECT max(priority) FROM tasks WHERE lane_id = c.lane_id AND ready = 1)))
+                 FROM counts AS c WHERE state = ? AND n > 0"""
+        row = self.db.execute(sql, (READY,)).get
+        return None if row is None else int(row)
+
+    def next_due(self) -> int | None:
+        """The earliest run_at among tasks that are not ready yet."""
+        sql = "SELECT run_at FROM tasks WHERE state = 'pending' AND ready = 0 ORDER BY run_at LIMIT 1"
+        row = self.db.execute(sql).get
+        return None if row is None else int(row)
+
+    def live_leases(self) -> int:
+        """How many leases are live."""
+        sql = "SELECT coalesce(sum(n), 0) FROM counts WHERE state = ?"
+        return int(self.db.execute(sql, (State.IN_PROGRESS.value,)).get)
+
+    def type_schemas(self) -> dict[str, str | None]:
+        """The registered task types and their payload schemas."""
+        return dict(self.db.execute("SELECT name, schema FROM task_types"))
+
+
+def _where(wanted: TaskFilter) -> tuple[list[str], list[Any]]:
+    clauses: list[str] = []
+    values: list[Any] = []
+    simple = {
+        "t.state = ?": wanted.state and wanted.state.value,
+        "l.queue = ?": wanted.queue,
+        "l.task_type = ?": wanted.task_type,
+    }
+    for clause, value in simple.items():
+        if value is not None:
+            clauses.append(clause)
+            values.append(value)
+    if wanted.tag is not None:
+        clauses.append("t.id IN (SELECT task_id FROM task_tags WHERE tag = ?)")
+        values.append(wanted.tag)
+    if wanted.ids is not None:
+        clauses.append(f"t.id IN ({', '.join('?' * len(wanted.ids))})")
+        values.extend(wanted.ids)
+    return clauses, values

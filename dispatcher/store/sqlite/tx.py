@@ -1,0 +1,259 @@
+"""The operations of one transaction on SQLite: submits, instances, control, housekeeping; leases are in `leases.py`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import apsw
+
+from dispatcher.clock import Now
+from dispatcher.model import FINAL, Instance, Lane, LeaseName, NewTask, Progress, State, TaskRow, Upload
+from dispatcher.store.sqlite.counts import READY, Counts
+from dispatcher.store.sqlite.leases import LeaseOps
+
+INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at"
+
+
+class SqliteTx(LeaseOps):
+    """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
+
+    def __init__(self, db: apsw.Connection, now: Now) -> None:
+        self.db, self.now = db, now
+        self.finished: list[int] = []
+        self.counts = Counts(db)
+
+    # the writer's side: marks to undo to
+    def start(self, now: Now) -> None:
+        """A transaction begins."""
+        self.now, self.finished = now, []
+        self.counts.settled()
+
+    def mark(self, now: Now) -> tuple[int, int]:
+        """An operation begins; what `undo` needs to take it back."""
+        self.now = now
+        return self.counts.mark(), len(self.finished)
+
+    def undo(self, mark: tuple[int, int]) -> None:
+        """Take back what memory holds of a failed operation."""
+        self.counts.undo(mark[0])
+        del self.finished[mark[1] :]
+
+    def flush(self) -> None:
+        """Write the changed counts."""
+        self.counts.flush(self.db)
+
+    def settled(self) -> None:
+        """The transaction is durable."""
+        self.counts.settled()
+
+    # lanes and submits
+    def lane(self, queue: str, task_type: str, requires: tuple[str, ...] = ()) -> int:
+        """The id of a lane, made when it is new."""
+        return self.counts.lane_id(self.db, queue, task_type, requires)
+
+    def ready_lanes(self) -> list[Lane]:
+        """The lanes that hold at least one ready task."""
+        return self.counts.ready_lanes()
+
+    def fresh_lanes(self) -> list[Lane]:
+        """The lanes that gained ready tasks in this transaction."""
+        return self.counts.fresh_lanes()
+
+    def insert(self, tasks: Sequence[NewTask]) -> list[int]:
+        """Store tasks as pending."""
+        wall = self.now.wall
+        rows = [(t.lane_id, t.run_at <= wall, t.priority, t.run_at, t.max_attempts, t.timeout_ms, wall) for t in tasks]
+        sql = """INSERT INTO tasks (lane_id, state, ready, priority, run_at, max_attempts, timeout_ms, created_at)
+                 VALUES (?, 'pending', ?, ?, ?, ?, ?, ?) RETURNING id"""
+        ids = [row[0] for row in self.db.executemany(sql, rows)]
+        data = [(i, t.data, json.dumps(t.tags) if t.tags else None) for i, t in zip(ids, tasks, strict=True)]
+        self.db.executemany("INSERT INTO task_data VALUES (?, ?, ?)", data)
+        tags = [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]
+        self.db.executemany("INSERT OR IGNORE INTO task_tags VALUES (?, ?)", tags)
+        for task in tasks:
+            self._appear(task.lane_id, task.run_at)
+        return ids
+
+    def _appear(self, lane_id: int, run_at: int) -> None:
+        self.counts.add(lane_id, State.PENDING.value, 1)
+        if run_at <= self.now.wall:
+            self.counts.add(lane_id, READY, 1)
+
+    def known_keys(self, keys: Sequence[str]) -> Mapping[str, tuple[int, bytes]]:
+        """The (task_id, digest) of each idempotency key in use."""
+        sql = "SELECT idempotency_key, task_id, digest FROM idempotency_keys WHERE idempotency_key = ?"
+        return {row[0]: (row[1], row[2]) for row in self.db.executemany(sql, [(key,) for key in keys])}
+
+    def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
+        """Bind idempotency keys."""
+        rows = [(*use, self.now.wall) for use in uses]
+        self.db.executemany("INSERT INTO idempotency_keys VALUES (?, ?, ?, ?)", rows)
+
+    # instances
+    def instance(self, instance_id: str) -> Instance | None:
+        """The instance with this secret id."""
+        return self._instance("instance_id = ?", instance_id)
+
+    def classic(self, worker_id: str) -> Instance | None:
+        """The classic instance of this worker_id."""
+        return self._instance("instance_id IS NULL AND worker_id = ?", worker_id)
+
+    def meet(self, instance_id: str | None, worker_id: str) -> Instance:
+        """The instance, made when it is new."""
+        known = self.instance(instance_id) if instance_id else self.classic(worker_id)
+        if known is not None:
+            return known
+        sql = f"""INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at) VALUES (?, ?, ?, ?)
+                  RETURNING {INSTANCE}"""
+        return Instance(*self.db.execute(sql, (instance_id, worker_id, self.now.wall, self.now.wall)).get)
+
+    def _instance(self, where: str, key: str) -> Instance | None:
+        row = self.db.execute(f"SELECT {INSTANCE} FROM instances WHERE {where}", (key,)).get
+        return Instance(*row) if row else None
+
+    def seen(self, instance: int, seq: int, host: str | None) -> None:
+        """Record a heartbeat."""
+        sql = "UPDATE instances SET seen_at = ?, seq = max(seq, ?), host = coalesce(?, host) WHERE id = ?"
+        self.db.execute(sql, (self.now.wall, seq, host, instance))
+
+    def answered(self, instance: int, request: int) -> None:
+        """Raise the highest answered claim number."""
+        sql = "UPDATE instances SET answered = max(answered, ?), seen_at = ? WHERE id = ?"
+        self.db.execute(sql, (request, self.now.wall, instance))
+
+    def bury(self, instance: int) -> None:
+        """Record the death."""
+        sql = "UPDATE instances SET died_at = ? WHERE id = ? AND died_at IS NULL"
+        self.db.execute(sql, (self.now.wall, instance))
+
+    def register_types(self, schemas: Mapping[str, str | None]) -> None:
+        """Remember payload schemas."""
+        sql = """INSERT INTO task_types VALUES (?, ?, ?)
+                 ON CONFLICT DO UPDATE SET schema = excluded.schema, updated_at = excluded.updated_at"""
+        self.db.executemany(sql, [(name, schema, self.now.wall) for name, schema in schemas.items()])
+
+    # uploads and progress
+    def put_part(self, name: LeaseName, part: int, data: bytes) -> None:
+        """Store one part of an uploaded result."""
+        if part == 0:
+            self._drop_uploads("task_id = ? AND lease = ?", name)
+        self.db.execute("INSERT INTO upload_parts VALUES (?, ?, ?, ?)", (*name, part, data))
+
+    def put_upload(self, name: LeaseName, upload: Upload) -> None:
+        """Declare the parts whole."""
+        self.db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", (*name, *upload))
+
+    def upload(self, name: LeaseName) -> Upload | None:
+        """The whole upload of this lease."""
+        sql = "SELECT bytes, sha256, media_type FROM uploads WHERE task_id = ? AND lease = ?"
+        row = self.db.execute(sql, name).get
+        return Upload(*row) if row else None
+
+    def _drop_uploads(self, where: str, key: Sequence[int]) -> None:
+        for table in ("uploads", "upload_parts"):
+            self.db.execute(f"DELETE FROM {table} WHERE {where}", key)
+
+    def progress(self, updates: Sequence[Progress]) -> None:
+        """Record progress of live leases."""
+        sql = """INSERT INTO progress SELECT ?1, ?3, ?4, ?5, ?6, ?7
+                 WHERE EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND lease = ?2 AND state = 'in_progress')
+                 ON CONFLICT DO UPDATE SET updated_at = excluded.updated_at,
+                 done = coalesce(excluded.done, done), total = coalesce(excluded.total, total),
+                 note = coalesce(excluded.note, note), checkpoint = coalesce(excluded.checkpoint, checkpoint)"""
+        self.db.executemany(sql, [(*u.name, u.done, u.total, u.note, u.checkpoint, self.now.wall) for u in updates])
+
+    # control
+    def request_cancel(self, ids: Sequence[int]) -> list[TaskRow]:
+        """Mark leased tasks to be cancelled."""
+        sql = """UPDATE tasks SET cancel_requested_at = coalesce(cancel_requested_at, ?)
+                 WHERE id = ? AND state = 'in_progress' RETURNING id"""
+        marked = [row[0] for row in self.db.executemany(sql, [(self.now.wall, i) for i in ids])]
+        return list(self.tasks(marked).values())
+
+    def close_waiting(self, ids: Sequence[int]) -> set[int]:
+        """Cancel tasks that nobody holds."""
+        rows = [row for row in self.tasks(ids).values() if row.state in (State.PENDING, State.BLOCKED)]
+        sql = "UPDATE tasks SET state = 'cancelled', ready = 0, finished_at = ?, cancel_requested_at = ? WHERE id = ?"
+        self.db.executemany(sql, [(self.now.wall, self.now.wall, row.id) for row in rows])
+        for row in rows:
+            self._leave(row, State.CANCELLED)
+        return {row.id for row in rows}
+
+    def restart(self, ids: Sequence[int]) -> set[int]:
+        """Make ended tasks pending in a new generation."""
+        rows = [row for row in self.tasks(ids).values() if row.state in FINAL]
+        for row in rows:
+            self._forget_result(row)
+            self._leave(row, State.PENDING)
+            self.counts.add(row.lane_id, READY, 1)
+        sql = """UPDATE tasks SET state = 'pending', ready = 1, generation = generation + 1, attempts = 0, run_at = ?,
+                 finished_at = NULL, cancel_requested_at = NULL, lease = NULL, lease_instance = NULL WHERE id = ?"""
+        self.db.executemany(sql, [(self.now.wall, row.id) for row in rows])
+        return {row.id for row in rows}
+
+    def _forget_result(self, row: TaskRow) -> None:
+        """A new generation starts clean; the lease that won keeps a row, which answers repeats of its report."""
+        if row.state == State.COMPLETED:
+            sql = """INSERT OR IGNORE INTO ended_leases SELECT NULL, id, lease, generation, lease_instance, attempts,
+                     'completed', 1, started_at, finished_at, NULL FROM tasks WHERE id = ?"""
+            self.db.execute(sql, (row.id,))
+        for table in ("results", "progress"):
+            self.db.execute(f"DELETE FROM {table} WHERE task_id = ?", (row.id,))
+        self._drop_uploads("task_id = ?", (row.id,))
+
+    def edit(self, task_id: int, changes: Mapping[str, Any]) -> bool:
+        """Change a waiting task in a new generation."""
+        row = self.tasks([task_id]).get(task_id)
+        if row is None or row.state not in (State.PENDING, State.BLOCKED):
+            return False
+        new: TaskRow = row._replace(**{key: value for key, value in changes.items() if key != "data"})
+        ready = row.state == State.PENDING and new.run_at <= self.now.wall
+        sql = """UPDATE tasks SET lane_id = ?, priority = ?, run_at = ?, max_attempts = ?, timeout_ms = ?, ready = ?,
+                 generation = generation + 1, attempts = 0 WHERE id = ?"""
+        self.db.execute(sql, (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, task_id))
+        if "data" in changes:
+            self.db.execute("UPDATE task_data SET data = ? WHERE task_id = ?", (changes["data"], task_id))
+        self.db.execute("DELETE FROM progress WHERE task_id = ?", (task_id,))
+        self.counts.add(row.lane_id, row.state.value, -1)
+        self.counts.add(row.lane_id, READY, -int(row.ready))
+        self.counts.add(new.lane_id, row.state.value, 1)
+        self.counts.add(new.lane_id, READY, int(ready))
+        return True
+
+    # housekeeping
+    def make_ready(self, limit: int) -> int:
+        """Make due tasks ready."""
+        sql = """UPDATE tasks SET ready = 1 WHERE id IN (
+                     SELECT id FROM tasks WHERE state = 'pending' AND ready = 0 AND run_at <= ? ORDER BY run_at LIMIT ?)
+                 RETURNING lane_id"""
+        lanes = [row[0] for row in self.db.execute(sql, (self.now.wall, limit))]
+        for lane_id in lanes:
+            self.counts.add(lane_id, READY, 1)
+        return len(lanes)
+
+    def prune(self, state: State, before: int, limit: int) -> int:
+        """Delete old ended tasks with all that belongs to them."""
+        sql = "SELECT id, lane_id FROM tasks WHERE state = ? AND finished_at < ? LIMIT ?"
+        rows = self.db.execute(sql, (state.value, before, limit)).fetchall()
+        ids = [(row[0],) for row in rows]
+        self.db.executemany("DELETE FROM tasks WHERE id = ?", ids)
+        for table in ("task_data", "task_tags", "results", "progress", "ended_leases", "uploads", "upload_parts"):
+            self.db.executemany(f"DELETE FROM {table} WHERE task_id = ?", ids)
+        for _, lane_id in rows:
+            self.counts.add(lane_id, state.value, -1)
+        return len(rows)
+
+    def prune_leftovers(self, keys_before: int, limit: int) -> int:
+        """Delete keys and uploads that nothing needs any more."""
+        keys = """DELETE FROM idempotency_keys WHERE idempotency_key IN (
+                      SELECT idempotency_key FROM idempotency_keys AS k WHERE created_at < ?
+                      AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = k.task_id) LIMIT ?)"""
+        self.db.execute(keys, (keys_before, limit))
+        dropped = self.db.changes()
+        for table in ("upload_parts", "uploads"):
+            sql = f"""DELETE FROM {table} WHERE (task_id, lease) IN (
+                          SELECT u.task_id, u.lease FROM {table} AS u JOIN tasks AS t ON t.id = u.task_id
+                          WHERE t.finished_at IS NOT NULL AND t.lease IS NOT u.lease AND t.finished_at < ? LIMIT ?)"""
+            self.db.execute(sql, (keys_before, limit))
+            dropped += self.db.changes()
+        return dropped
