@@ -36,6 +36,15 @@ class Unauthorized(DispatcherError):
         super().__init__("a valid bearer token is required")
 
 
+class Forbidden(DispatcherError):
+    """A request that a browser page of another origin could have sent."""
+
+    status, code = 403, "forbidden"
+
+    def __init__(self, header: str, reason: str) -> None:
+        super().__init__(f"{header}: {reason}")
+
+
 class NotFound(DispatcherError):
     """What was asked for does not exist."""
 

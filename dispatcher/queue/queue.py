@@ -19,6 +19,7 @@ from dispatcher.queue.watch import Watchers
 from dispatcher.store.base import Store, Tx
 
 REAP_LIMIT = 500
+ANSWER_BYTES = 16 * 2**20
 
 
 class Queue:
@@ -187,17 +188,19 @@ class Queue:
         with self.store.read() as reader:
             return reader.tasks(wanted, after, limit)
 
-    def wait_tasks(self, ids: Sequence[int], wait_s: float) -> list[dict[str, Any]]:
-        """Those of the tasks that have ended; waits up to `wait_s` for the first."""
+    def wait_tasks(self, ids: Sequence[int], wait_s: float) -> tuple[list[dict[str, Any]], int]:
+        """Those of the tasks that have ended, as many as fit an answer, and how many are still open; waits up to
+        `wait_s` for the first end while any is open."""
         deadline = time.monotonic() + wait_s
         with self.watchers.watch(ids) as event:
             while True:
                 event.clear()
                 with self.store.read() as reader:
-                    ended = reader.outcomes(ids)
+                    still_open = reader.count_open(ids)
+                    ended = reader.outcomes(ids, ANSWER_BYTES)
                 left = deadline - time.monotonic()
-                if ended or left <= 0 or not event.wait(left) or self.watchers.closed:
-                    return ended
+                if ended or not still_open or left <= 0 or self.watchers.closed or not event.wait(left):
+                    return ended, still_open
 
     def result_parts(self, task_id: int) -> Iterator[bytes]:
         """The parts of an uploaded result, each its own short read."""
@@ -209,6 +212,10 @@ class Queue:
                 return
             yield part
             number += 1
+
+    def is_ready(self) -> bool:
+        """Whether the last transaction could be committed."""
+        return self.store.healthy
 
     # maintenance
     def live_leases(self) -> int:

@@ -1,0 +1,1 @@
+"""The HTTP face: thin views, parse → one call into the queue → serialise."""

@@ -183,8 +183,11 @@ class Reader(Protocol):
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first, with ids below `after`."""
 
-    def outcomes(self, ids: Sequence[int]) -> list[dict[str, Any]]:
-        """Those of the tasks that have ended, with result and error."""
+    def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
+        """Those of the tasks that have ended, with result and error: at least one, as many as fit into `max_bytes`."""
+
+    def count_open(self, ids: Sequence[int]) -> int:
+        """How many of the tasks exist and have not ended."""
 
     def result_part(self, task_id: int, part: int) -> bytes | None:
         """One part of the uploaded result of a completed task; None after the last."""
@@ -211,7 +214,13 @@ class Reader(Protocol):
 class Store(Protocol):
     """A database that holds one queue."""
 
-    store_id: str
+    @property
+    def store_id(self) -> str:
+        """The store's random name, the same for its whole life."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last transaction could be committed."""
 
     def on_commit(self, before: Callable[[Any], Settle | None], after: Callable[[list[int]], None]) -> None:
         """Hooks: `before(tx)` runs inside each transaction and is settled after it; `after` hears which tasks ended."""

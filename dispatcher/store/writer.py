@@ -72,6 +72,7 @@ class Writer(Generic[X]):
         self.before_commit: Callable[[X], Settle | None] = _nothing_waits
         self.after_commit: Callable[[list[int]], None] = lambda finished: None
         self.commits = 0
+        self.healthy = True
         self._session = session
         self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
         self._stopped = False
@@ -126,8 +127,10 @@ class Writer(Generic[X]):
             settle = self._serve_waiting()
             self._session.commit()
             self.commits += 1
+            self.healthy = True
         except GroupFailed as error:
             failure = error.cause
+            self.healthy = False
             log.warning("transaction failed: %s", failure)
             self._session.rollback()
         self._answer(group, settle, failure)

@@ -6,7 +6,7 @@ from typing import Any
 import apsw
 
 from dispatcher.clock import Now
-from dispatcher.model import FINAL, State, TaskFilter
+from dispatcher.model import State, TaskFilter
 from dispatcher.store.sqlite.counts import READY
 
 VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.priority, t.attempts, t.max_attempts,
@@ -50,11 +50,23 @@ class SqliteReader:
         where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
         return self._dicts(f"{VIEW} {where} ORDER BY t.id DESC LIMIT ?", [*values, limit])
 
-    def outcomes(self, ids: Sequence[int]) -> list[dict[str, Any]]:
-        """Those of the tasks that have ended."""
-        final = ", ".join(f"'{state.value}'" for state in FINAL)
+    def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
+        """Those of the tasks that have ended, as many as fit."""
+        found: list[dict[str, Any]] = []
+        size = 0
+        for task_id in ids:
+            row = self._dicts(f"{VIEW} WHERE t.id = ? AND t.finished_at IS NOT NULL", (task_id,))
+            size += sum(len(r["result"] or "") + len(r["data"]) for r in row)
+            if found and size > max_bytes:
+                break
+            found += row
+        return found
+
+    def count_open(self, ids: Sequence[int]) -> int:
+        """How many of the tasks exist and have not ended."""
         marks = ", ".join("?" * len(ids))
-        return self._dicts(f"{VIEW} WHERE t.id IN ({marks}) AND t.state IN ({final})", list(ids))
+        sql = f"SELECT count(*) FROM tasks WHERE id IN ({marks}) AND finished_at IS NULL"
+        return int(self.db.execute(sql, list(ids)).get)
 
     def result_part(self, task_id: int, part: int) -> bytes | None:
         """One part of an uploaded result."""

@@ -51,6 +51,11 @@ class SqliteStore:
         """How many transactions have been committed since the start."""
         return self._writer.commits
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the last transaction could be committed."""
+        return self._writer.healthy
+
     def now(self) -> Now:
         """The store's time."""
         return self._clock.now()

@@ -206,7 +206,7 @@ class SqliteTx(LeaseOps):
         row = self.tasks([task_id]).get(task_id)
         if row is None or row.state not in (State.PENDING, State.BLOCKED):
             return False
-        new: TaskRow = row._replace(**{key: value for key, value in changes.items() if key != "data"})
+        new = row._replace(**{key: value for key, value in changes.items() if key != "data"})
         ready = row.state == State.PENDING and new.run_at <= self.now.wall
         sql = """UPDATE tasks SET lane_id = ?, priority = ?, run_at = ?, max_attempts = ?, timeout_ms = ?, ready = ?,
                  generation = generation + 1, attempts = 0 WHERE id = ?"""

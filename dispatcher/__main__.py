@@ -1,0 +1,79 @@
+"""`python -m dispatcher`: settings, lock and socket first, then the loops, then serve until a signal."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from common.settings import SettingError, environment, load
+from dispatcher import server
+from dispatcher.app import create_app
+from dispatcher.config import VERSION, DispatcherSettings, check
+from dispatcher.errors import CannotOpen
+from dispatcher.maintenance.loop import Loop
+from dispatcher.maintenance.pruner import Pruner
+from dispatcher.maintenance.reaper import Reaper
+from dispatcher.maintenance.scheduler import Scheduler
+from dispatcher.queue import Queue
+from dispatcher.store.sqlite import SqliteStore
+
+log = logging.getLogger("taskmill")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 stopped by a signal, 2 cannot start (one line on stderr says why)."""
+    options = _options(argv)
+    try:
+        settings = load(DispatcherSettings, environment(), **_given(options))
+        check(settings, options.insecure)
+        _log_to_stderr(settings.log_level.upper())
+        return _run(settings)
+    except (SettingError, CannotOpen, server.CannotListen) as error:
+        print(f"dispatcher: {error}", file=sys.stderr)  # noqa: T201  the one line that says why
+        return 2
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="start_dispatcher.sh", description="The Taskmill dispatcher.")
+    parser.add_argument("--host", help="address to bind (setting DISPATCHER_HOST)")
+    parser.add_argument("--port", type=int, help="port to bind, 0 for a free one (setting DISPATCHER_PORT)")
+    parser.add_argument("--insecure", action="store_true", help="bind any address without a token")
+    parser.add_argument("--version", action="version", version=VERSION)
+    return parser.parse_args(argv)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _run(settings: DispatcherSettings) -> int:
+    listener = server.listen(settings.host, settings.port)
+    store = SqliteStore(settings.db_path)
+    log.info("Taskmill %s, %s, %s", VERSION, settings.db_path, store.describe())
+    queue = Queue(store, settings.terms)
+    loops = _loops(queue, settings)
+    for loop in loops:
+        loop.start()
+    try:
+        app = create_app(queue, settings)
+        limit = settings.result_max_bytes + 1
+        return server.serve(app, listener, threads=settings.threads, body_limit=limit, on_stop=queue.drain)
+    finally:
+        for loop in loops:
+            loop.stop()
+        store.close()
+
+
+def _loops(queue: Queue, settings: DispatcherSettings) -> list[Loop]:
+    now = queue.store.now
+    pruner = Pruner(queue, int(settings.retention_completed * 1000), int(settings.retention_failed * 1000))
+    return [Loop(Reaper(queue), 1.0, now), Loop(Scheduler(queue), 0.25, now), Loop(pruner, 60.0, now)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""The application factory: wiring only."""
+
+from flask import Flask, request
+
+from dispatcher.config import DispatcherSettings, is_loopback
+from dispatcher.queue import Queue
+from dispatcher.routes import auth, classic, errors, status, submit, tasks, work
+
+
+def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
+    """The HTTP face of a queue."""
+    app = Flask("dispatcher", static_folder=None)
+    errors.install(app)
+    auth.install(app, settings.token, is_loopback(settings.host))
+    expected = f"Bearer {settings.token}".encode()
+    for views in (
+        submit.blueprint(queue),
+        classic.blueprint(queue),
+        work.blueprint(queue),
+        work.upload_blueprint(queue, settings),
+        tasks.blueprint(queue),
+        status.blueprint(queue, lambda: not settings.token or auth.is_authorized(expected)),
+    ):
+        app.register_blueprint(views)
+
+    @app.after_request
+    def harden(response):  # type: ignore[no-untyped-def]
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if request.method != "GET":
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return app

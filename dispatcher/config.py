@@ -1,0 +1,56 @@
+"""The settings of the dispatcher (`.env.example` is their table), read once into a frozen dataclass."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.settings import ROOT, Seconds, SettingError, setting
+from dispatcher.queue.terms import Terms
+
+VERSION = "0.1.0"
+BODY_LIMIT = 16 * 2**20
+TASK_DATA_LIMIT = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherSettings:
+    """How this dispatcher runs. Lengths of time in seconds, sizes in bytes."""
+
+    host: str = setting("127.0.0.1", name="DISPATCHER_HOST")
+    port: int = setting(5000, name="DISPATCHER_PORT", low=0, high=65535)
+    token: str = setting("", name="DISPATCHER_TOKEN")
+    threads: int = setting(1200, name="DISPATCHER_THREADS", low=4, high=20000)
+    db_path: Path = ROOT / "data" / "taskmill.db"
+    lease_duration: Seconds = setting(Seconds(120), name="DEFAULT_LEASE_DURATION", low=1)
+    worker_death_timeout: Seconds = setting(Seconds(60), low=1)
+    default_max_attempts: int = setting(3, low=1, high=1000)
+    result_max_bytes: int = setting(64 * 2**20, low=1024)
+    retention_completed: Seconds = Seconds(7 * 86400)
+    retention_failed: Seconds = Seconds(30 * 86400)
+    log_level: str = "INFO"
+
+    @property
+    def terms(self) -> Terms:
+        """What the rules of the queue need of it."""
+        lease_ms, silence_ms = int(self.lease_duration * 1000), int(self.worker_death_timeout * 1000)
+        return Terms(lease_ms, silence_ms, self.default_max_attempts)
+
+
+def check(settings: DispatcherSettings, insecure: bool) -> None:
+    """Refuse a bind that lets strangers in: any but loopback needs a token, or --insecure."""
+    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SettingError("LOG_LEVEL", settings.log_level, "must be DEBUG, INFO, WARNING or ERROR")
+    if settings.token and not re.fullmatch(r"[!-~]+", settings.token):
+        raise SettingError("DISPATCHER_TOKEN", "(hidden)", "must be printable ASCII without spaces")
+    if not settings.token and not insecure and not is_loopback(settings.host):
+        reason = "binding any but a loopback address needs DISPATCHER_TOKEN (or --insecure)"
+        raise SettingError("DISPATCHER_HOST", settings.host, reason)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,212 @@
+"""What each request may hold: pydantic models, from which OpenAPI is generated as well.
+
+Strict on submit and control (an unknown field is refused by name), tolerant on claim, report and heartbeat, so that
+workers and dispatchers of neighbouring versions work together (DESIGN section 5).
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+MAX_INT = 2**53
+TEN_YEARS = 10 * 365 * 86400
+NAME = r"^[A-Za-z0-9_.:-]{1,128}$"
+Name = Annotated[str, Field(pattern=NAME)]
+Key = Annotated[str, Field(min_length=1, max_length=128)]
+TaskId = Annotated[int, Field(ge=1, le=MAX_INT)]
+LeaseId = Annotated[str, Field(max_length=64)]
+
+
+def _moment(value: object) -> datetime:
+    """A moment in RFC 3339, with its offset from UTC."""
+    if not isinstance(value, str):
+        raise ValueError("must be text in RFC 3339, like 2026-11-22T09:00:00Z")
+    text = value[:-1] + "+00:00" if value.endswith(("Z", "z")) else value
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a moment in RFC 3339, like 2026-11-22T09:00:00Z") from None
+    if moment.tzinfo is None or not 1970 <= moment.year < 9999:
+        raise ValueError("must be after 1970 and say its offset from UTC, like 2026-11-22T09:00:00Z")
+    return moment
+
+
+class Strict(BaseModel):
+    """An unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Tolerant(BaseModel):
+    """Unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class SubmitTask(Strict):
+    """One task."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"task_type": "prime", "task_data": {"limit": 100000, "method": "sieve"}}]}
+    )
+    task_type: Name
+    task_data: dict[str, Any] = Field(default_factory=dict, description="what the handler gets: a JSON object, ≤ 1 MiB")
+    queue: Name = "default"
+    priority: int = Field(0, ge=-(2**31), lt=2**31, description="higher first within a queue")
+    run_at: Annotated[datetime, BeforeValidator(_moment)] | None = Field(None, description="RFC 3339; not before then")
+    delay_seconds: float | None = Field(None, ge=0, le=TEN_YEARS, description="instead of run_at")
+    max_attempts: int | None = Field(None, ge=1, le=1000)
+    timeout_seconds: float | None = Field(None, gt=0, le=TEN_YEARS, description="the longest one attempt may run")
+    idempotency_key: Key | None = Field(None, description="the same key with the same body submits once")
+    tags: list[Name] = Field(default_factory=list, max_length=32)
+
+
+class SubmitTasks(Strict):
+    """Many tasks, all or none."""
+
+    tasks: list[SubmitTask] = Field(min_length=1, max_length=10_000)
+
+
+class TaskIds(Strict):
+    """Tasks by their ids."""
+
+    task_ids: list[TaskId] = Field(min_length=1, max_length=1_000)
+
+
+class WaitTasks(TaskIds):
+    """Tasks to wait for."""
+
+    wait_seconds: float = Field(0, ge=0, le=25)
+
+
+class ClassicClaim(Tolerant):
+    """A claim in the classic form."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"worker_id": "worker-1"}]})
+    worker_id: Name
+    task_types: list[Name] | None = None
+
+
+class KnownOrders(Tolerant):
+    """The orders that a worker knows."""
+
+    state: str = Field("run", max_length=16)
+    cancel: list[LeaseId] = Field(default_factory=list, max_length=10_000)
+
+
+class ClaimTerms(Tolerant):
+    """What a claim asks for."""
+
+    request_id: int = Field(ge=1, le=MAX_INT)
+    max_tasks: int = Field(ge=0, le=1_000)
+    protocol: int = 1
+    task_types: list[Name] | None = Field(None, max_length=10_000)
+    queues: list[Name] | None = Field(None, max_length=10_000)
+    labels: list[Name] = Field(default_factory=list, max_length=1_000)
+    wait_seconds: float = Field(0, ge=0, le=25)
+    orders: KnownOrders = Field(default_factory=KnownOrders)
+
+
+class Claim(ClaimTerms):
+    """A claim (docs/protocol.md)."""
+
+    worker_id: Name
+    instance_id: Key
+
+
+class ResultRef(Tolerant):
+    """A result that was put before its report."""
+
+    bytes: int = Field(ge=0, le=MAX_INT)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    media_type: str = Field(max_length=128)
+
+
+class Outcome(Tolerant):
+    """What one lease ended in."""
+
+    store_id: str = Field(max_length=64)
+    lease_id: LeaseId
+    task_id: TaskId | None = None
+    status: Literal["completed", "failed", "released", "snoozed", "cancelled"]
+    result: JsonValue = None
+    result_ref: ResultRef | None = None
+    error: str | None = Field(None, max_length=2**20)
+    run_seconds: float | None = Field(None, ge=0, le=TEN_YEARS)
+    snooze_seconds: float = Field(0, ge=0, le=TEN_YEARS)
+
+
+class Report(Tolerant):
+    """Outcomes; each is checked by itself, so that a bad one harms no other."""
+
+    worker_id: Name
+    instance_id: Key
+    outcomes: list[Any] = Field(max_length=1_000, description="each an Outcome")
+    claim: ClaimTerms | None = None
+
+
+class ClassicReport(Tolerant):
+    """A report in the classic form; the fields beyond these are the result."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    task_id: TaskId
+    worker_id: Name
+    status: Literal["completed", "failed"]
+    lease_id: LeaseId | None = None
+    error: str | None = Field(None, max_length=2**20)
+
+
+class ProgressMade(Tolerant):
+    """How far a task is."""
+
+    done: float
+    total: float | None = None
+
+
+class ListedLease(Tolerant):
+    """A lease that the worker still holds, and what is new about it."""
+
+    lease_id: LeaseId
+    progress: ProgressMade | None = None
+    note: str | None = Field(None, max_length=4096)
+    checkpoint: JsonValue = None
+
+
+class Registration(Tolerant):
+    """What a worker can do: its task types with their payload schemas."""
+
+    task_types: dict[Name, dict[str, Any] | None] = Field(default_factory=dict, max_length=10_000)
+
+
+class Heartbeat(Tolerant):
+    """A heartbeat (docs/protocol.md)."""
+
+    worker_id: Name
+    instance_id: Key
+    seq: int = Field(ge=1, le=MAX_INT)
+    store_id: str | None = Field(None, max_length=64)
+    leases: list[ListedLease] = Field(default_factory=list, max_length=100_000)
+    claims_in_flight: list[int] = Field(default_factory=list, max_length=1_000)
+    host: dict[str, Any] | None = None
+    register_: Registration | None = Field(None, alias="register")
+
+
+class ClassicHeartbeat(Tolerant):
+    """A heartbeat in the classic form."""
+
+    worker_id: Name
+    status: str = Field("alive", max_length=128)
+    metadata: dict[str, Any] | None = None
+
+
+class Death(Tolerant):
+    """The death of an instance, reported by the one who adopts its outbox."""
+
+    store_id: str = Field(max_length=64)
+    worker_id: Name
+    instance_id: Key
+    dead_worker_id: Name
+    dead_instance_id: Key
+    outbox_leases: list[LeaseId] = Field(default_factory=list, max_length=1_000_000)
+    started_leases: list[LeaseId] = Field(default_factory=list, max_length=1_000_000)

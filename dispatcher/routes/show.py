@@ -1,0 +1,109 @@
+"""How things look on the wire: envelopes, times, tasks. Stored JSON text is spliced in, not parsed again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import Response
+
+from common import json_profile
+from dispatcher.model import Granted, LeaseName
+from dispatcher.queue.claim import Claimed
+
+CLAIMED = '{"task_id":%d,"task_type":"%s","queue":"%s","lease_id":"%s","attempt":%d,"max_attempts":%d,"lease_seconds":%s,"timeout_seconds":%s,"task_data":%s%s}'  # noqa: E501  one line of JSON
+
+SAME = ["task_id", "task_type", "queue", "status", "priority", "attempts", "max_attempts", "generation", "assigned_to"]
+
+
+def envelope(data: str, status: int = 200, message: str | None = None) -> Response:
+    """A success whose `data` is JSON text."""
+    note = f'"message":{json_profile.dump(message)},' if message else ""
+    return Response(f'{{"status":"success",{note}"data":{data}}}', status, mimetype="application/json")
+
+
+def success(data: Mapping[str, Any], status: int = 200, message: str | None = None) -> Response:
+    """A success."""
+    return envelope(json_profile.dump(data), status, message)
+
+
+def plain(body: Mapping[str, Any], status: int = 200) -> Response:
+    """A classic reply without envelope."""
+    return Response(json_profile.dump(body), status, mimetype="application/json")
+
+
+def moment(ms: int | None) -> str | None:
+    """RFC 3339 UTC."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds(ms: int | None) -> float | None:
+    """Milliseconds as seconds."""
+    return None if ms is None else ms / 1000
+
+
+def claimed(answer: Claimed, store_id: str) -> str:
+    """The data of a claim, as JSON text."""
+    head = {"store_id": store_id, "provisional": answer.provisional, "orders": answer.orders.as_dict()}
+    return f'{json_profile.dump(head)[:-1]},"tasks":[{",".join(map(_granted, answer.tasks))}]}}'
+
+
+def _granted(task: Granted) -> str:
+    lease_id = LeaseName(task.task_id, task.token)
+    timeout = "null" if task.timeout_ms is None else repr(task.timeout_ms / 1000)
+    checkpoint = f',"checkpoint":{task.checkpoint}' if task.checkpoint is not None else ""
+    return CLAIMED % (
+        task.task_id, task.lane.task_type, task.lane.queue, lease_id, task.attempt, task.max_attempts,
+        repr(task.length / 1000), timeout, task.data, checkpoint,
+    )  # fmt: skip
+
+
+def task(row: Mapping[str, Any]) -> str:
+    """One task with everything, as JSON text; fields of a result object stand at the top level too."""
+    own = {**_own(row), "attempts_log": [_attempt(ended) for ended in row["ended"]]}
+    result = json.loads(row["result"]) if row["result"] is not None else None
+    taken = own.keys() | {"task_data", "result"}
+    extra = {key: value for key, value in result.items() if key not in taken} if isinstance(result, dict) else {}
+    return _spliced({**extra, **own}, row)
+
+
+def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A list of tasks, as JSON text."""
+    return f"[{','.join(_spliced(_own(row), row) for row in rows)}]"
+
+
+def _spliced(own: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    result = f',"result":{row["result"]}' if row["result"] is not None else ""
+    return f'{json_profile.dump(own)[:-1]},"task_data":{row["data"]}{result}}}'
+
+
+def _own(row: Mapping[str, Any]) -> dict[str, Any]:
+    same = (
+        "task_id",
+        "task_type",
+        "queue",
+        "status",
+        "priority",
+        "attempts",
+        "max_attempts",
+        "generation",
+        "assigned_to",
+    )
+    shown = {name: row[name] for name in same}
+    shown["tags"] = json.loads(row["tags"]) if row["tags"] else []
+    shown.update({name: moment(row[name]) for name in ("created_at", "run_at", "started_at", "finished_at")})
+    shown["timeout_seconds"], shown["run_seconds"] = seconds(row["timeout_ms"]), seconds(row["run_ms"])
+    shown["cancel_requested"] = row["cancel_requested_at"] is not None
+    shown["progress"] = None if row["done"] is None else {"done": row["done"], "total": row["total"]}
+    shown["note"], shown["error"] = row["note"], row["error"]
+    if row["sha256"] is not None:
+        shown["result_ref"] = {name: row[name] for name in ("bytes", "sha256", "media_type")}
+    return shown
+
+
+def _attempt(ended: Mapping[str, Any]) -> dict[str, Any]:
+    same = {name: ended[name] for name in ("attempt", "generation", "worker_id", "error")}
+    times = {"started_at": moment(ended["claimed_at"]), "ended_at": moment(ended["ended_at"])}
+    return {**same, **times, "outcome": ended["how"], "counted": bool(ended["charged"])}

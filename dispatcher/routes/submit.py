@@ -1,0 +1,74 @@
+"""`POST /submit-task` and `/submit-tasks`."""
+
+import hashlib
+from typing import Any
+
+from flask import Blueprint, Response
+
+from common import json_profile
+from dispatcher.config import TASK_DATA_LIMIT
+from dispatcher.errors import Invalid, TooLarge
+from dispatcher.queue import Queue
+from dispatcher.queue.submit import Submission
+from dispatcher.routes import body, show
+from dispatcher.routes.models import SubmitTask, SubmitTasks
+
+
+def blueprint(queue: Queue) -> Blueprint:
+    """The views."""
+    views = Blueprint("submit", __name__)
+
+    @views.post("/submit-task")
+    def submit_task() -> Response:
+        asked = body.parse(SubmitTask)
+        task_id = queue.submit([_submission(queue, asked, "task_data")])[0]
+        data = {"task_id": task_id, "task_type": asked.task_type, "status": "pending"}
+        data["max_attempts"] = asked.max_attempts or queue.terms.max_attempts
+        return show.success(data, 201, "Task submitted successfully")
+
+    @views.post("/submit-tasks")
+    def submit_tasks() -> Response:
+        asked = body.parse(SubmitTasks).tasks
+        ids = queue.submit([_submission(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked)])
+        return show.success({"task_ids": ids, "count": len(ids)}, 201)
+
+    return views
+
+
+def _submission(queue: Queue, asked: SubmitTask, field: str) -> Submission:
+    """A checked task as the queue takes it. Raises Invalid and TooLarge, naming the field."""
+    if asked.run_at is not None and asked.delay_seconds is not None:
+        raise Invalid(field.replace("task_data", "delay_seconds"), "not together with run_at")
+    data = _text(asked.task_data, field)
+    queue.schemas.check(asked.task_type, asked.task_data, field)
+    return Submission(
+        task_type=asked.task_type,
+        data=data,
+        queue=asked.queue,
+        priority=asked.priority,
+        run_at=None if asked.run_at is None else int(asked.run_at.timestamp() * 1000),
+        delay_ms=_ms(asked.delay_seconds),
+        max_attempts=asked.max_attempts,
+        timeout_ms=_ms(asked.timeout_seconds),
+        tags=tuple(asked.tags),
+        key=asked.idempotency_key,
+        digest=_digest(asked, data) if asked.idempotency_key else b"",
+    )
+
+
+def _text(data: dict[str, Any], field: str) -> str:
+    text = json_profile.dump(data)
+    if len(text) * 4 > TASK_DATA_LIMIT and len(text.encode()) > TASK_DATA_LIMIT:
+        raise TooLarge(field, len(text.encode()), TASK_DATA_LIMIT)
+    return text
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else max(round(seconds * 1000), 0)
+
+
+def _digest(asked: SubmitTask, data: str) -> bytes:
+    """What tells two bodies under one key apart."""
+    rest = (asked.task_type, asked.queue, asked.priority, asked.run_at, asked.delay_seconds, asked.max_attempts,
+            asked.timeout_seconds, sorted(asked.tags))  # fmt: skip
+    return hashlib.blake2b(f"{rest!r}{data}".encode(), digest_size=16).digest()

@@ -1,0 +1,92 @@
+"""Looking at tasks, waiting for them, and cancelling them."""
+
+import re
+
+from flask import Blueprint, Response, request
+
+from dispatcher.errors import Invalid, NotFound
+from dispatcher.model import State, TaskFilter
+from dispatcher.queue import Queue
+from dispatcher.routes import body, show
+from dispatcher.routes.models import NAME, TaskIds, WaitTasks
+
+PAGE = 500
+MAX_ID = 2**53
+FILTERS = ("status", "queue", "task_type", "tag", "ids", "limit", "cursor")
+
+
+def blueprint(queue: Queue) -> Blueprint:
+    """The views."""
+    views = Blueprint("tasks", __name__)
+
+    @views.get("/task/<int:task_id>")
+    def get_task(task_id: int) -> Response:
+        body.known_arguments("wait")
+        return show.envelope(show.task(queue.task(_known(task_id), body.query_seconds("wait", 25))))
+
+    @views.get("/task/<int:task_id>/result")
+    def get_result(task_id: int) -> Response:
+        body.known_arguments()
+        row = queue.task(_known(task_id))
+        if row["sha256"] is not None:
+            headers = {"Content-Length": str(row["bytes"])}
+            return Response(queue.result_parts(task_id), mimetype=row["media_type"], headers=headers)
+        if row["result"] is None:
+            raise NotFound(f"result of task {task_id} ({row['status']})")
+        return Response(row["result"], mimetype="application/json")
+
+    @views.get("/tasks")
+    def get_tasks() -> Response:
+        body.known_arguments(*FILTERS)
+        limit = body.query_int("limit", 100, 1, PAGE) or PAGE
+        rows = queue.tasks(_filter(), body.query_int("cursor", None, 1, MAX_ID), limit)
+        cursor = f'"{rows[-1]["task_id"]}"' if len(rows) == limit else "null"
+        return show.envelope(f'{{"tasks":{show.tasks(rows)},"next_cursor":{cursor}}}')
+
+    @views.post("/wait-tasks")
+    def wait_tasks() -> Response:
+        asked = body.parse(WaitTasks)
+        ended, still_open = queue.wait_tasks(asked.task_ids, asked.wait_seconds)
+        return show.envelope(f'{{"tasks":{show.tasks(ended)},"open":{still_open}}}')
+
+    @views.post("/cancel-tasks")
+    def cancel_tasks() -> Response:
+        verdicts = queue.cancel(body.parse(TaskIds).task_ids)
+        return show.success({"tasks": [{"task_id": i, "verdict": verdict} for i, verdict in verdicts.items()]})
+
+    return views
+
+
+def _known(task_id: int) -> int:
+    if task_id > MAX_ID:
+        raise NotFound(f"task {task_id}")
+    return task_id
+
+
+def _filter() -> TaskFilter:
+    return TaskFilter(_state(), _name("queue"), _name("task_type"), _name("tag"), _ids())
+
+
+def _state() -> State | None:
+    text = request.args.get("status")
+    try:
+        return None if text is None else State(text)
+    except ValueError:
+        raise Invalid("status", f"must be one of {', '.join(state.value for state in State)}") from None
+
+
+def _name(argument: str) -> str | None:
+    text = request.args.get(argument)
+    if text is not None and not re.fullmatch(NAME.strip("^$"), text):
+        raise Invalid(argument, "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")
+    return text
+
+
+def _ids() -> tuple[int, ...] | None:
+    text = request.args.get("ids")
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) > PAGE or not all(p.isascii() and p.isdigit() and len(p) <= 15 for p in parts):
+        raise Invalid("ids", f"must be at most {PAGE} task ids with commas between them")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,197 @@
+"""What workers say: claims, reports, heartbeats, deaths, large results (docs/protocol.md)."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Blueprint, Response, request
+from pydantic import ValidationError
+
+from common import json_profile
+from dispatcher.config import DispatcherSettings
+from dispatcher.errors import Invalid, NotFound, TooLarge
+from dispatcher.model import End, LeaseName, Orders, Progress, Upload
+from dispatcher.queue import Queue
+from dispatcher.queue.claim import Claim
+from dispatcher.queue.death import Death
+from dispatcher.queue.heartbeat import Heartbeat
+from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.routes import body, models, show
+
+PART_BYTES = 2**20
+OUTCOMES = models.Outcome.__pydantic_validator__
+
+
+def blueprint(queue: Queue) -> Blueprint:
+    """The views."""
+    views = Blueprint("work", __name__)
+    store_id = queue.store.store_id
+
+    @views.post("/get-tasks")
+    def get_tasks() -> Response:
+        asked = body.parse(models.Claim)
+        answer = queue.claim(_claim(asked, asked.worker_id, asked.instance_id, asked.wait_seconds))
+        return show.envelope(show.claimed(answer, store_id))
+
+    @views.post("/submit-results")
+    def submit_results() -> Response:
+        asked = body.parse(models.Report)
+        checked = [_outcome(value, store_id) for value in asked.outcomes]
+        then = _claim(asked.claim, asked.worker_id, asked.instance_id, 0) if asked.claim else None
+        good = [outcome for outcome, _, _ in checked if outcome is not None]
+        verdicts, orders, claimed = queue.report(good, asked.instance_id, then)
+        rest = f',"claim":{show.claimed(claimed, store_id)}' if claimed else ""
+        told = json_profile.dump({"verdicts": _verdicts(asked.outcomes, checked, verdicts), "orders": orders.as_dict()})
+        return show.envelope(f"{told[:-1]}{rest}}}")
+
+    @views.post("/heartbeat")
+    def heartbeat() -> Response:
+        value = body.parse_object()
+        if "instance_id" not in value:
+            return _classic_heartbeat(queue, body.validate(models.ClassicHeartbeat, value))
+        beat = body.validate(models.Heartbeat, value)
+        answer = queue.heartbeat(_heartbeat(beat))
+        data = {"worker_id": beat.worker_id, "status": "alive", "last_heartbeat": show.moment(answer.at)}
+        return show.success({**data, "store_id": store_id, "leases": answer.leases, "orders": answer.orders.as_dict()})
+
+    @views.post("/report-death")
+    def report_death() -> Response:
+        asked = body.parse(models.Death)
+        leases = (tuple(asked.outbox_leases), tuple(asked.started_leases))
+        names = (asked.worker_id, asked.instance_id, asked.dead_worker_id, asked.dead_instance_id)
+        recorded = queue.report_death(asked.store_id, Death(*names, *leases))
+        return show.success({"verdict": "recorded", **recorded._asdict()} if recorded else {"verdict": "foreign"})
+
+    return views
+
+
+def upload_blueprint(queue: Queue, settings: DispatcherSettings) -> Blueprint:
+    """The view for results too large, or too binary, for a report."""
+    views = Blueprint("upload", __name__)
+
+    @views.put("/result/<lease_id>")
+    def put_result(lease_id: str) -> Response:
+        body.known_arguments("store_id")
+        name = LeaseName.parse(lease_id)
+        if name is None:
+            raise NotFound(f"lease {lease_id[:64]}")
+        if request.content_length is not None and request.content_length > settings.result_max_bytes:
+            raise TooLarge("result", request.content_length, settings.result_max_bytes)
+        digest = hashlib.sha256()
+        parts = _parts(digest, settings.result_max_bytes)
+        media_type = (request.content_type or "application/octet-stream")[:128]
+        upload = queue.upload(name, request.args.get("store_id", ""), media_type, parts, digest)
+        return show.success({"lease_id": lease_id, "bytes": upload.bytes, "sha256": upload.sha256})
+
+    return views
+
+
+def _claim(asked: models.ClaimTerms, worker_id: str, instance_id: str, wait_seconds: float) -> Claim:
+    if asked.protocol != 1:
+        raise Invalid("protocol", "this dispatcher speaks protocol 1")
+    return Claim(
+        worker_id=worker_id,
+        instance_id=instance_id,
+        request_id=asked.request_id,
+        max_tasks=asked.max_tasks,
+        task_types=None if asked.task_types is None else frozenset(asked.task_types),
+        queues=None if asked.queues is None else frozenset(asked.queues),
+        labels=frozenset(asked.labels),
+        wait_ms=int(wait_seconds * 1000),
+        orders=Orders(asked.orders.state, tuple(asked.orders.cancel)),
+    )
+
+
+def _outcome(value: Any, store_id: str) -> tuple[Outcome | None, str, str]:
+    """One outcome for the queue; or None, with the verdict and the reason why it goes no further."""
+    try:
+        asked: models.Outcome = OUTCOMES.validate_python(value)
+    except ValidationError as error:
+        return None, Verdict.INVALID.value, str(body.fault(error))
+    if asked.store_id != store_id:
+        return None, Verdict.FOREIGN.value, ""
+    name = LeaseName.parse(asked.lease_id)
+    if name is None or asked.task_id not in (None, name.task_id):
+        return None, Verdict.UNKNOWN.value, ""
+    try:
+        return _checked(asked, name, value), "", ""
+    except json_profile.JsonError as error:
+        return None, Verdict.INVALID.value, f"result: {error}"
+
+
+def _checked(asked: models.Outcome, name: LeaseName, value: dict[str, Any]) -> Outcome:
+    ref = asked.result_ref
+    return Outcome(
+        name=name,
+        status=End(asked.status),
+        result=json_profile.dump(value.get("result")) if asked.status == "completed" and ref is None else None,
+        upload=None if ref is None else Upload(ref.bytes, ref.sha256, ref.media_type),
+        error=asked.error,
+        run_ms=None if asked.run_seconds is None else round(asked.run_seconds * 1000),
+        snooze_ms=round(asked.snooze_seconds * 1000),
+    )
+
+
+def _verdicts(
+    outcomes: list[Any], checked: list[tuple[Outcome | None, str, str]], verdicts: list[Verdict]
+) -> list[dict[str, Any]]:
+    decided = iter(verdicts)
+    told = []
+    for value, (outcome, refusal, reason) in zip(outcomes, checked, strict=True):
+        verdict = next(decided).value if outcome is not None else refusal
+        lease_id = value.get("lease_id") if isinstance(value, dict) else None
+        told.append({"lease_id": lease_id, "verdict": verdict, **({"reason": reason} if reason else {})})
+    return told
+
+
+def _parts(digest: Any, limit: int) -> Iterator[bytes]:
+    """The body in parts of a mebibyte, hashed as they pass. Raises TooLarge."""
+    size = 0
+    while part := _read_exactly(PART_BYTES):
+        size += len(part)
+        if size > limit:
+            raise TooLarge("result", None, limit)
+        digest.update(part)
+        yield part
+
+
+def _read_exactly(size: int) -> bytes:
+    pieces = []
+    while size and (piece := request.stream.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _heartbeat(asked: models.Heartbeat) -> Heartbeat:
+    types = asked.register_.task_types if asked.register_ else None
+    return Heartbeat(
+        worker_id=asked.worker_id,
+        instance_id=asked.instance_id,
+        seq=asked.seq,
+        leases={lease.lease_id: _progress(lease) for lease in asked.leases},
+        in_flight=frozenset(asked.claims_in_flight),
+        host=_dumped(asked.host),
+        store_id=asked.store_id,
+        types=None
+        if types is None
+        else {name: None if s is None else json_profile.dump(s) for name, s in types.items()},
+    )
+
+
+def _dumped(value: Any) -> str | None:
+    return None if value is None else json_profile.dump(value)
+
+
+def _progress(lease: models.ListedLease) -> Progress | None:
+    name = LeaseName.parse(lease.lease_id)
+    if name is None or (lease.progress is None and lease.note is None and lease.checkpoint is None):
+        return None
+    done, total = (lease.progress.done, lease.progress.total) if lease.progress else (None, None)
+    return Progress(name, done, total, lease.note, _dumped(lease.checkpoint))
+
+
+def _classic_heartbeat(queue: Queue, beat: models.ClassicHeartbeat) -> Response:
+    at = queue.heartbeat_classic(beat.worker_id, None if beat.metadata is None else json_profile.dump(beat.metadata))
+    data = {"worker_id": beat.worker_id, "status": beat.status, "last_heartbeat": show.moment(at)}
+    return show.success(data, message="Heartbeat received")
