@@ -1,0 +1,27 @@
+"""The client of a Taskmill dispatcher: `Client` for programs, `Transport` for the worker, and add_task.py's CLI."""
+
+from client.client import Client
+from client.errors import (
+    BadReply,
+    ClientError,
+    Refused,
+    Rejected,
+    StillOpen,
+    TaskCancelled,
+    TaskFailed,
+    TransportError,
+    Unreachable,
+)
+
+__all__ = [
+    "BadReply",
+    "Client",
+    "ClientError",
+    "Refused",
+    "Rejected",
+    "StillOpen",
+    "TaskCancelled",
+    "TaskFailed",
+    "TransportError",
+    "Unreachable",
+]

@@ -1,0 +1,109 @@
+"""add_task.py: submits tasks and, when asked, waits for them. Exit codes stand in `arguments`."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from client import arguments, config
+from client.arguments import Order
+from client.client import Client
+from client.display import Human, JsonLines
+from client.errors import ClientError, Rejected, TransportError
+from client.retry import Retry, Timing
+from client.waiting import Watch
+from common.settings import SettingError
+
+DONE, NOT_COMPLETED, USAGE, UNREACHABLE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+_SUBMIT_PATIENCE, _WAIT_PATIENCE = 5.0, 60.0  # seconds of retries: who submits wants to know, who waits has time
+_WATCHED = 100  # open tasks whose progress is asked for
+
+Connect = Callable[[str | None, float], Client]
+Display = Human | JsonLines
+
+
+def main(argv: list[str], connect: Connect | None = None, timing: Timing | None = None) -> int:
+    """Runs the command line and returns its exit code; `connect(url, patience)` makes the clients."""
+    try:
+        code = _run(argv, connect or _connect, timing or Timing())
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")  # the progress bar, or the terminal's ^C, stands on this line
+        return _fail("interrupted; what was submitted goes on", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its exit
+        return INTERRUPTED
+    except Rejected as error:
+        return _fail(str(error), REFUSED)
+    except TransportError as error:
+        return _fail(f"{error}\nIs the dispatcher running? Start it with: ./start_dispatcher.sh", UNREACHABLE)
+    except (ValueError, SettingError) as error:
+        return _fail(str(error), USAGE)
+    return code
+
+
+def _run(argv: list[str], connect: Connect, timing: Timing) -> int:
+    order = arguments.read(argv, config.load())
+    task_type = order.task["task_type"]
+    show = JsonLines(task_type, wait=order.wait) if order.json else Human(order.summary, order.count)
+    task_ids: list[int] = []
+    with connect(order.url, _SUBMIT_PATIENCE) as client:
+        for batch in _submitted(client, order):
+            show.added(batch)
+            task_ids += batch
+        workers = None if order.json else _active_workers(client)
+        if not order.wait or workers == 0:
+            show.next_step(client.url, task_ids, workers=workers)
+    if not order.wait:
+        return DONE
+    with connect(order.url, _WAIT_PATIENCE) as client:
+        return _wait(client, task_ids, show, timing)
+
+
+def _submitted(client: Client, order: Order) -> Iterator[list[int]]:
+    if order.count > 1:
+        yield from client.submit_batches((order.task for _ in range(order.count)), idempotency_key=order.key)
+        return
+    fields = dict(order.task)
+    yield [client.submit(fields.pop("task_type"), fields.pop("task_data"), **fields, idempotency_key=order.key)]
+
+
+def _active_workers(client: Client) -> int | None:
+    """How many workers are active; None when the dispatcher cannot tell: a hint is not worth an error."""
+    try:
+        return int(client.stats()["active_workers"])
+    except (ClientError, KeyError):
+        return None
+
+
+def _wait(client: Client, task_ids: list[int], show: Display, timing: Timing) -> int:
+    watch = client.watch(task_ids)
+    total, good, shown = len(watch.open), True, -1.0
+    while watch.open:
+        for task in watch.round(1.0):
+            show.ended(client.url, task)
+            good = good and task["status"] == "completed"
+        if watch.open and isinstance(show, Human) and timing.now() >= shown + 1.0:
+            shown = timing.now()
+            _show_progress(client, watch, show, total)
+    return DONE if good else NOT_COMPLETED
+
+
+def _show_progress(client: Client, watch: Watch, show: Human, total: int) -> None:
+    running = [task for task in client.tasks(ids=watch.open[:_WATCHED]) if task["status"] == "in_progress"]
+    show.progress(total, total - len(watch.open), running)
+
+
+def _connect(url: str | None, patience: float) -> Client:
+    told: list[TransportError] = []
+
+    def notice(error: TransportError) -> None:
+        if not told:
+            print(f"{error}; trying for up to {patience:g} s", file=sys.stderr)
+        told.append(error)
+
+    return Client(url, retry=Retry(patience, notice=notice))
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"add_task.py: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,217 @@
+"""The dispatcher as Python methods: every call is retried while the dispatcher is away, and safe to retry."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from client import bodies, config
+from client.errors import BadReply, Refused, Rejected, StillOpen, TaskCancelled, TaskFailed
+from client.retry import Retry, Timing
+from client.transport import Transport
+from client.waiting import ENDED, LONGEST_WAIT, WINDOW, Task, Watch
+from common import json_profile
+
+T = TypeVar("T")
+_SLACK = 10.0  # seconds that an answer may take beyond the wait it was asked for
+_BULK_TIMEOUT = 120.0
+
+
+class Client:
+    """A dispatcher's client; thread-safe, and a context manager that closes its connections.
+
+    `url` and `token` default to the settings DISPATCHER_URL and DISPATCHER_TOKEN. Connection errors and 5xx are
+    retried for `retry_seconds` (0: never) and then raised as Unreachable or Refused; a 4xx is raised at once as
+    Rejected; an answer of something that is no dispatcher as BadReply.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        retry_seconds: float = 60.0,
+        transport: Transport | None = None,
+        timing: Timing | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        given = config.load()
+        self._transport = transport or Transport(url or given.dispatcher_url, token or given.dispatcher_token or None)
+        self._timing = timing or Timing()
+        self._retry = retry or Retry(retry_seconds, self._timing)
+
+    @property
+    def url(self) -> str:
+        """Where the dispatcher is."""
+        return self._transport.url
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes all idle connections."""
+        self._transport.close()
+
+    def submit(
+        self,
+        task_type: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        queue: str = "default",
+        priority: int = 0,
+        run_at: datetime | str | None = None,
+        delay_seconds: float | None = None,
+        max_attempts: int | None = None,
+        timeout_seconds: float | None = None,
+        tags: Sequence[str] = (),
+        idempotency_key: str | None = None,
+    ) -> int:
+        """The id of the task, new or submitted before under the same `idempotency_key`.
+
+        `run_at` is a datetime with a zone or RFC 3339 text. Raises JsonError (a ValueError) naming the path when
+        `data` is not JSON, Rejected naming the field that the dispatcher refuses.
+        """
+        task = {
+            "task_type": task_type, "task_data": data, "queue": queue, "priority": priority, "run_at": run_at,
+            "delay_seconds": delay_seconds, "max_attempts": max_attempts, "timeout_seconds": timeout_seconds,
+            "tags": list(tags) or None,
+        }  # fmt: skip
+        body = bodies.task_text(task, idempotency_key or bodies.new_key()).encode("utf-8")
+        return int(self._call("POST", "/submit-task", body)["task_id"])
+
+    def submit_many(self, tasks: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None) -> list[int]:
+        """The ids of many tasks, in their order; see `submit_batches` for the tasks and for what a failure leaves."""
+        batches = self.submit_batches(tasks, idempotency_key=idempotency_key)
+        return [task_id for task_ids in batches for task_id in task_ids]
+
+    def submit_batches(
+        self, tasks: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> Iterator[list[int]]:
+        """Submits tasks in requests of at most 10,000 and about 8 MiB; yields the ids of each as it is accepted.
+
+        A task is a dict of the fields of `POST /submit-task`. Each request is stored whole or not at all; after an
+        error those that were yielded stay. With an `idempotency_key` the whole call can be repeated without harm.
+        """
+        for body in bodies.bulk_bodies(tasks, idempotency_key or bodies.new_key()):
+            yield list(self._call("POST", "/submit-tasks", body, timeout=_BULK_TIMEOUT)["task_ids"])
+
+    def task(self, task_id: int) -> Task:
+        """The state of a task; raises Rejected with code `not_found`."""
+        return dict(self._call("GET", f"/task/{task_id}"))
+
+    def tasks(self, *, ids: Iterable[int] | None = None, limit: int = 500, **filters: str) -> Iterator[Task]:
+        """The tasks that match all filters (status, task_type, queue, tag), page by page of `limit`."""
+        if ids is None:
+            yield from self._pages({**filters, "limit": limit})
+            return
+        wanted = list(ids)
+        for start in range(0, len(wanted), 200):
+            named = ",".join(str(task_id) for task_id in wanted[start : start + 200])
+            yield from self._pages({**filters, "ids": named, "limit": limit})
+
+    def wait(self, task_id: int, timeout: float | None = None) -> Task:
+        """The task once it has ended, in whatever way; raises StillOpen after `timeout` seconds.
+
+        While the dispatcher is away its retries come on top of the timeout.
+        """
+        return self._until(self._timing.now(), timeout, [task_id], lambda seconds: self._ended(task_id, seconds))
+
+    def results(self, task_ids: Iterable[int], timeout: float | None = None) -> Iterator[Task]:
+        """The tasks as they end, each once; raises StillOpen with the rest after `timeout` seconds in all."""
+        watch = self.watch(task_ids)
+        started = self._timing.now()
+        while watch.open:
+            yield from self._until(started, timeout, watch.open, lambda seconds: watch.round(seconds) or None)
+
+    def watch(self, task_ids: Iterable[int]) -> Watch:
+        """The waiting for many tasks, round by round, for those who do something in between."""
+        return Watch(lambda ids, seconds: self._paced(seconds, partial(self._ended_among, ids)) or [], task_ids)
+
+    def result(self, task_id: int, timeout: float | None = None) -> Any:
+        """The result of a task, waited for: parsed JSON, or bytes. Raises TaskFailed, TaskCancelled, StillOpen."""
+        return self.result_of(self.wait(task_id, timeout))
+
+    def result_of(self, task: Task) -> Any:
+        """The result of an ended task as `wait` and `results` return it, fetched if it was too large to come along."""
+        if task["status"] == "failed":
+            raise TaskFailed(task)
+        if task["status"] == "cancelled":
+            raise TaskCancelled(task)
+        if task["status"] != "completed":
+            raise StillOpen([task["task_id"]], 0)
+        if task.get("result_ref"):
+            return self._retry.run(lambda: self._download(task["task_id"], task["result_ref"]))
+        return task.get("result")
+
+    def cancel(self, task_ids: Iterable[int]) -> dict[int, str]:
+        """For each id `cancelled`, `cancel_requested` (it runs and is told), `already_final` or `not_found`."""
+        wanted, verdicts = list(task_ids), {}
+        for start in range(0, len(wanted), WINDOW):
+            reply = self._post("/cancel-tasks", {"task_ids": wanted[start : start + WINDOW]})
+            verdicts.update({task["task_id"]: task["verdict"] for task in reply["tasks"]})
+        return verdicts
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of tasks by state, workers, rates."""
+        return dict(self._call("GET", "/stats"))
+
+    def health(self) -> dict[str, Any]:
+        """The dispatcher's word on itself: `{"status": "healthy", …}`."""
+        return dict(self._call("GET", "/health"))
+
+    def _call(self, method: str, path: str, body: bytes | None = None, timeout: float = 30.0) -> Any:
+        return self._retry.run(lambda: self._transport.call(method, path, body, timeout=timeout))
+
+    def _post(self, path: str, fields: Mapping[str, Any], timeout: float = 30.0) -> Any:
+        return self._call("POST", path, json_profile.dump(fields).encode("utf-8"), timeout)
+
+    def _pages(self, query: dict[str, Any]) -> Iterator[Task]:
+        while True:
+            page = self._call("GET", f"/tasks?{urlencode(query)}")
+            yield from page["tasks"]
+            if not page["next_cursor"]:
+                return
+            query = {**query, "cursor": page["next_cursor"]}
+
+    def _until(self, started: float, timeout: float | None, task_ids: list[int], ask: Callable[[float], T | None]) -> T:
+        """The first answer of `ask(seconds)` that is not None; asks at least once."""
+        deadline = math.inf if timeout is None else started + timeout
+        while True:
+            left = max(0.0, deadline - self._timing.now())
+            answer = self._paced(min(LONGEST_WAIT, left), ask)
+            if answer is not None:
+                return answer
+            if self._timing.now() >= deadline:
+                raise StillOpen(task_ids, timeout or 0.0)
+
+    def _paced(self, seconds: float, ask: Callable[[float], T | None]) -> T | None:
+        """One question, whose empty answer takes its time: a dispatcher that is stopping gives it at once."""
+        asked = self._timing.now()
+        answer = ask(seconds)
+        if not answer:
+            self._timing.sleep(max(0.0, min(1.0, seconds) - (self._timing.now() - asked)))
+        return answer
+
+    def _ended(self, task_id: int, seconds: float) -> Task | None:
+        task = self._call("GET", f"/task/{task_id}?wait={int(seconds)}", timeout=seconds + _SLACK)
+        return task if task["status"] in ENDED else None
+
+    def _ended_among(self, task_ids: list[int], seconds: float) -> list[Task]:
+        fields = {"task_ids": task_ids, "wait_seconds": int(seconds)}
+        reply = self._post("/wait-tasks", fields, timeout=seconds + _SLACK)
+        if not reply["tasks"] and reply["open"] == 0:
+            raise Rejected(Refused(404, "not_found", f"none of these tasks exists: {task_ids[:5]}"))
+        return list(reply["tasks"])
+
+    def _download(self, task_id: int, ref: Mapping[str, Any]) -> Any:
+        with self._transport.stream(f"/task/{task_id}/result", timeout=30.0) as stream:
+            body = b"".join(stream)
+        if hashlib.sha256(body).hexdigest() != ref["sha256"]:
+            raise BadReply(self.url, f"the result of task {task_id} is not the one that was reported")
+        return json_profile.parse(body) if stream.media_type.startswith("application/json") else body

@@ -1,0 +1,20 @@
+"""The settings that a client reads (README, settings table)."""
+
+from dataclasses import dataclass
+
+from common import settings
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Where the dispatcher is and how to be let in; empty text stands for unset."""
+
+    dispatcher_url: str = "http://127.0.0.1:5000"
+    dispatcher_token: str = ""
+    primes_max_limit: int = settings.setting(100_000_000, low=0)
+    primes_default_method: str = "sieve"
+
+
+def load() -> ClientSettings:
+    """The settings of the environment and `.env`; raises SettingError."""
+    return settings.load(ClientSettings, settings.environment())

@@ -1,0 +1,128 @@
+"""What add_task.py shows: `Human` for people, `JsonLines` for programs; both have the same methods."""
+
+import shutil
+import sys
+from typing import Any, TextIO
+
+from client.waiting import Task
+from common import json_profile
+
+_LISTED = 100  # submits are named one by one up to here
+_SHOWN = 300  # characters of a result
+_BAR = 24
+
+
+class JsonLines:
+    """One JSON object per line on standard output; see the --help text."""
+
+    def __init__(self, task_type: str, *, wait: bool) -> None:
+        self._task_type, self._wait = task_type, wait
+
+    def added(self, task_ids: list[int]) -> None:
+        """Tasks were submitted."""
+        if self._wait:
+            _say(f"added {len(task_ids)} task(s), {task_ids[0]} to {task_ids[-1]}", sys.stderr)
+            return
+        for task_id in task_ids:
+            _say(json_profile.dump({"task_id": task_id, "task_type": self._task_type}))
+
+    def next_step(self, url: str, task_ids: list[int], *, workers: int | None) -> None:
+        """Nothing: programs know."""
+
+    def progress(self, total: int, ended: int, running: list[Task]) -> None:
+        """Nothing."""
+
+    def ended(self, url: str, task: Task) -> None:
+        """A task has ended."""
+        _say(json_profile.dump(task))
+
+
+class Human:
+    """Lines for people on standard output; progress on standard error, as a bar when that is a terminal."""
+
+    def __init__(self, summary: str, count: int, err: TextIO | None = None) -> None:
+        self._summary, self._single = summary, count <= _LISTED
+        self._err = err or sys.stderr
+        self._last = ""
+
+    def added(self, task_ids: list[int]) -> None:
+        """Tasks were submitted."""
+        if not self._single:
+            _say(f"Added {len(task_ids)} tasks, {task_ids[0]} to {task_ids[-1]}: {self._summary}")
+            return
+        for task_id in task_ids:
+            _say(f"Added task {task_id}: {self._summary}")
+
+    def next_step(self, url: str, task_ids: list[int], *, workers: int | None) -> None:
+        """What the user may do now; `workers` is None when that is not known."""
+        if workers == 0:
+            _say("No worker is active yet. Start one with: ./start_worker.sh worker-1")
+        _say(f"See how it goes: curl {url}/task/{task_ids[0]}")
+
+    def progress(self, total: int, ended: int, running: list[Task]) -> None:
+        """`ended` of `total` tasks have ended; `running` are some of the others."""
+        share = (ended + sum(_share(task) for task in running)) / total
+        text = f"{share:4.0%}  {ended} of {total} ended{_detail(running)}"
+        if text == self._last:
+            return
+        self._last = text
+        if self._err.isatty():
+            bar = "#" * int(share * _BAR)
+            line = f"[{bar:.<{_BAR}}] {text}"
+            _say(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", self._err, end="")
+        else:
+            _say(text.strip(), self._err)
+
+    def ended(self, url: str, task: Task) -> None:
+        """A task has ended."""
+        if self._err.isatty() and self._last:
+            _say("\r\033[K", self._err, end="")
+            self._last = ""
+        _say(f"Task {task['task_id']} {task['status']}{_outcome(url, task)}")
+
+
+def _say(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
+    stream = stream or sys.stdout
+    stream.write(text + end)
+    stream.flush()
+
+
+def _outcome(url: str, task: Task) -> str:
+    if task["status"] != "completed":
+        reason = str(task.get("error") or "").strip().splitlines()
+        return f": {_printable(reason[0])}" if reason else ""
+    ref = task.get("result_ref")
+    if ref:
+        return f": {ref['bytes']} bytes of {ref['media_type']} at {url}/task/{task['task_id']}/result"
+    text = json_profile.dump(task.get("result"))
+    return f": {_printable(text)}" if len(text) <= _SHOWN else f": {_printable(text[:_SHOWN])}… (whole with --json)"
+
+
+def _share(task: Task) -> float:
+    """How much of a running task is done, 0 to 1, as far as its handler tells."""
+    done, total = _counts(task)
+    return min(1.0, max(0.0, done / total)) if total else 0.0
+
+
+def _detail(running: list[Task]) -> str:
+    """The first running task that tells something of itself."""
+    for task in running:
+        done, total = _counts(task)
+        told = [f"{done:g} of {total:g}"] if total else []
+        if task.get("note"):
+            told.append(_printable(str(task["note"])))
+        if told:
+            return f"; task {task['task_id']}: {', '.join(told)}"
+    return f"; {len(running)} running" if running else ""
+
+
+def _counts(task: Task) -> tuple[float, float]:
+    progress: Any = task.get("progress")
+    if not isinstance(progress, dict):
+        return 0.0, 0.0
+    return progress.get("done") or 0.0, progress.get("total") or 0.0
+
+
+def _printable(text: str) -> str:
+    """Text of a handler must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
