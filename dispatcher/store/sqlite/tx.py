@@ -234,8 +234,8 @@ class SqliteTx(LeaseOps):
     def prune(self, state: State, before: int, limit: int) -> int:
         """Delete old ended tasks with all that belongs to them."""
         sql = "SELECT id, lane_id FROM tasks WHERE state = ? AND finished_at < ? LIMIT ?"
-        rows = self.db.execute(sql, (state.value, before, limit)).fetchall()
-        ids = [(row[0],) for row in rows]
+        rows: list[Any] = self.db.execute(sql, (state.value, before, limit)).fetchall()
+        ids = [(task_id,) for task_id, _ in rows]
         self.db.executemany("DELETE FROM tasks WHERE id = ?", ids)
         for table in ("task_data", "task_tags", "results", "progress", "ended_leases", "uploads", "upload_parts"):
             self.db.executemany(f"DELETE FROM {table} WHERE task_id = ?", ids)
