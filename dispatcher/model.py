@@ -215,6 +215,10 @@ class Orders:
     state: str = "run"
     cancel: tuple[str, ...] = ()
 
+    def differ(self, known: "Orders") -> bool:
+        """Whether they say anything else, in whatever order."""
+        return (self.state, frozenset(self.cancel)) != (known.state, frozenset(known.cancel))
+
     def as_dict(self) -> dict[str, Any]:
         """The shape on the wire."""
         return {"state": self.state, "cancel": list(self.cancel)}

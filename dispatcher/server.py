@@ -20,13 +20,13 @@ import asyncio
 import importlib
 import logging
 import os
-import queue
 import resource
+import select
 import signal
 import socket
 import struct
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,6 @@ VANISHED_SECONDS = 60
 IDLE_THREAD_SECONDS = 30
 DRAIN_SECONDS = 3.0
 CUT_OFF_SECONDS = 1.0
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class CannotListen(Exception):
@@ -93,11 +92,13 @@ def serve(
     reads it, and one of undeclared length that exceeds `body_limit` RequestEntityTooLarge.
     """
     url, port = url_of(listener), listener.getsockname()[1]
-    signals = _catch_stop_signals()
-    worker = _Worker(_careful(app, body_limit), listener, threads)
+    bell, caught = _Bell(), _catch_stop_signals()
+    worker = _Worker(_careful(app, body_limit), listener, threads, bell)
     log.info("listening on %s", url)
-    received = _wait_for_signal(signals, port)
-    log.info("stopping on %s", received.name)
+    received: dict[int, int] = {}
+    while not bell.wait(lambda: bool(caught), SWEEP_SECONDS):
+        received = _end_stalled(port, received)
+    log.info("stopping on %s", signal.Signals(caught[0]).name)
     on_stop()
     worker.stop(port)
     return 0
@@ -106,15 +107,15 @@ def serve(
 class _Worker:
     """granian's serving part. Its parts are not public: requirements.txt pins the version, tests/http holds it."""
 
-    def __init__(self, app: "WSGIApplication", listener: socket.socket, threads: int) -> None:
+    def __init__(self, app: "WSGIApplication", listener: socket.socket, threads: int, bell: "_Bell") -> None:
         logging.getLogger("_granian").setLevel(logging.WARNING)
         native: Any = importlib.import_module("granian._granian")
         futures: Any = importlib.import_module("granian._futures")
         loop = asyncio.new_event_loop()  # asked for, and never run, by WSGI
         loop.close()
+        self._bell, self._ended = bell, False
         self._signal = native.WorkerSignal()
-        self._ended = threading.Event()
-        self._signal.add_cb(self._ended.set)
+        self._signal.add_cb(self._end)
         holder = native.SocketHolder(listener.detach(), False, BACKLOG)
         worker = native.WSGIWorker(1, (None, holder), None, 1, 1, threads, IDLE_THREAD_SECONDS, *_limits(), *_plain())
         worker.serve_mtr(
@@ -124,12 +125,16 @@ class _Worker:
     def stop(self, port: int) -> None:
         """Lets running requests finish; cuts off those that do not."""
         self._signal.set()
-        if self._ended.wait(DRAIN_SECONDS):
+        if self._bell.wait(lambda: self._ended, DRAIN_SECONDS):
             return
         log.warning("cutting off requests that did not end in %g s", DRAIN_SECONDS)
         for connection in _connections(port):
             _shut(connection)
-        self._ended.wait(CUT_OFF_SECONDS)
+        self._bell.wait(lambda: self._ended, CUT_OFF_SECONDS)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._bell.ring()
 
 
 def _limits() -> tuple[Any, ...]:
@@ -151,31 +156,38 @@ def _plain() -> tuple[Any, ...]:
 # -- signals --
 
 
-def _catch_stop_signals() -> "queue.SimpleQueue[int]":
-    """Where stop signals arrive. (A SimpleQueue, unlike an Event, may be used from a signal handler.)"""
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+class _Bell:
+    """Wakes the main thread. Signals ring it from whichever thread they reach, so that none is slept through."""
 
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        for each in STOP_SIGNALS:
-            signal.signal(each, _end_now)
-        signals.put(signum)
+    def __init__(self) -> None:
+        self._hear, self._pull = os.pipe()
+        os.set_blocking(self._pull, False)
+        signal.set_wakeup_fd(self._pull, warn_on_full_buffer=False)
 
-    for each in STOP_SIGNALS:
-        signal.signal(each, stop)
-    return signals
+    def ring(self) -> None:
+        os.write(self._pull, b"\0")
+
+    def wait(self, true: Callable[[], bool], seconds: float) -> bool:
+        """Whether it became true in time."""
+        deadline = time.monotonic() + seconds
+        while not true() and (left := deadline - time.monotonic()) > 0:
+            if select.select([self._hear], [], [], left)[0]:
+                os.read(self._hear, 64)
+        return true()
 
 
-def _end_now(signum: int, _frame: FrameType | None) -> None:
-    os._exit(128 + signum)
+def _catch_stop_signals() -> list[int]:
+    """Where the first one will stand; the next ends the process."""
+    caught: list[int] = []
 
+    def catch(signum: int, _frame: FrameType | None) -> None:
+        if caught:
+            os._exit(128 + signum)
+        caught.append(signum)
 
-def _wait_for_signal(signals: "queue.SimpleQueue[int]", port: int) -> signal.Signals:
-    received: dict[int, int] = {}
-    while True:
-        try:
-            return signal.Signals(signals.get(timeout=SWEEP_SECONDS))
-        except queue.Empty:
-            received = _end_stalled(port, received)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, catch)
+    return caught
 
 
 # -- requests --

@@ -6,7 +6,6 @@ from dispatcher.clock import Now
 from dispatcher.queue import Queue
 
 log = logging.getLogger("taskmill.reaper")
-GAP_MS = 5_000
 
 
 class Reaper:
@@ -21,9 +20,7 @@ class Reaper:
         if not self._queue.live_leases():
             self._last = now.steady
             return 0
-        gap = self._last is None or now.steady - self._last > GAP_MS
-        ended = self._queue.reap(gap)
-        self._last = now.steady
+        ended, self._last = self._queue.reap(self._last)
         if ended:
             log.info("%d leases expired", ended)
         return ended

@@ -1,8 +1,9 @@
 """Claim: who gets which tasks. A claim never ends leases and, when it gets nothing, writes nothing (I10)."""
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from dispatcher.errors import InstanceDead
 from dispatcher.model import Grant, Granted, Instance, Lane, LeaseName, Orders
@@ -38,7 +39,7 @@ class Claimed(NamedTuple):
 def claim(tx: Tx, asked: Claim, terms: Terms, only_repeat: bool = False) -> list[Granted]:
     """Lease tasks to an instance, or repeat what this number was granted. Raises InstanceDead."""
     instance = living(tx, asked.instance_id)
-    if instance is not None and asked.request_id <= instance.answered:
+    if is_repeat(instance, asked):
         return _repeat(tx, instance, asked.request_id, terms)
     return [] if only_repeat else grant(tx, asked, tx.ready_lanes(), terms.lease_ms)
 
@@ -46,11 +47,13 @@ def claim(tx: Tx, asked: Claim, terms: Terms, only_repeat: bool = False) -> list
 def grant(
     tx: Tx, asked: Claim, lanes: Iterable[Lane], length: int = PROVISIONAL_MS, provisional: bool = False
 ) -> list[Granted]:
-    """Lease ready tasks of those lanes that are eligible, fairly between queues."""
+    """Lease ready tasks of those lanes that are eligible, fairly between queues; a dead instance gets none."""
     queues = _by_queue(lanes, asked)
     if asked.max_tasks <= 0 or not queues:
         return []
     instance = tx.meet(asked.instance_id, asked.worker_id)
+    if instance.died_at is not None:
+        return []
     granted = _take_fairly(tx, queues, asked, Grant(instance.id, asked.request_id, length, provisional))
     if granted:
         tx.answered(instance.id, asked.request_id)
@@ -66,6 +69,11 @@ def claim_classic(tx: Tx, worker_id: str, terms: Terms, types: frozenset[str] | 
     instance = tx.meet(None, worker_id)
     granted = _take_fairly(tx, queues, asked, Grant(instance.id, None, terms.lease_ms, False))
     return granted[0] if granted else None
+
+
+def is_repeat(instance: Instance | None, asked: Claim) -> TypeGuard[Instance]:
+    """Whether this number, or a higher one, was answered with tasks: it gets nothing new."""
+    return instance is not None and asked.request_id <= instance.answered
 
 
 def living(tx: Tx, instance_id: str) -> Instance | None:
@@ -89,13 +97,13 @@ def _repeat(tx: Tx, instance: Instance, request: int, terms: Terms) -> list[Gran
 
 
 def _by_queue(lanes: Iterable[Lane], asked: Claim) -> list[list[int]]:
-    """The eligible lanes of each queue; the first queue rises with the claim number, so none is always last."""
+    """The eligible lanes of each queue; which comes first is drawn by lot, so that none is always last."""
     queues: dict[str, list[int]] = {}
     for lane in lanes:
         if _eligible(lane, asked):
             queues.setdefault(lane.queue, []).append(lane.id)
     groups = [queues[name] for name in sorted(queues)]
-    turn = asked.request_id % len(groups) if groups else 0
+    turn = random.randrange(len(groups)) if groups else 0  # noqa: S311  fairness, not a secret
     return groups[turn:] + groups[:turn]
 
 
@@ -111,9 +119,9 @@ def _take_fairly(tx: Tx, queues: list[list[int]], asked: Claim, terms: Grant) ->
     """Equal shares of each queue, what one leaves goes to the others."""
     granted: list[Granted] = []
     while queues and (left := asked.max_tasks - len(granted)) > 0:
-        share = -(-left // len(queues))
-        lanes, *others = queues
-        took = tx.take(lanes, share, terms)
-        granted += took
-        queues = [*others, lanes] if len(took) == share else others
+        share, rest = divmod(left, len(queues))
+        wanted = [(lanes, share + (place < rest)) for place, lanes in enumerate(queues)]
+        took = [tx.take(lanes, n, terms) for lanes, n in wanted]
+        granted += [task for tasks in took for task in tasks]
+        queues = [lanes for (lanes, n), tasks in zip(wanted, took, strict=True) if len(tasks) == n]
     return granted

@@ -4,16 +4,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dispatcher.errors import Foreign, NotFound
+from dispatcher.errors import Foreign, NotFound, Unavailable
 from dispatcher.model import Granted, LeaseName, Orders, State, TaskFilter, Upload
 from dispatcher.queue import control, death, silence
-from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, orders_for
+from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders_for
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.report import Outcome, Verdict, report
 from dispatcher.queue.schemas import Schemas
 from dispatcher.queue.submit import Submission, submit
-from dispatcher.queue.terms import Terms
+from dispatcher.queue.terms import GAP_MS, Terms
 from dispatcher.queue.waiting import Parked, Waiting
 from dispatcher.queue.watch import Watchers
 from dispatcher.store.base import Store, Tx
@@ -51,21 +51,25 @@ class Queue:
         """Lease tasks to an instance; waits up to `wait_ms` when there are none. Raises InstanceDead."""
         outdated = self.waiting.outdated(asked)
         parked = Parked(asked)
-        answer = self.store.write(lambda tx: self._claim_or_park(tx, parked, outdated))
+        try:
+            answer = self.store.write(lambda tx: self._claim_or_park(tx, parked, outdated))
+        except BaseException:  # parked in a transaction that failed
+            self.waiting.leave(parked)
+            raise
         if answer is not None:
             return self._note_waits(answer)
         served = self.waiting.wait(parked)
         if served:
-            return self._note_waits(Claimed(served, True, Orders()))
+            return self._note_waits(served)
         return self.store.write(lambda tx: Claimed((), False, orders_for(tx, asked.instance_id)))
 
     def _claim_or_park(self, tx: Tx, parked: Parked, outdated: bool) -> Claimed | None:
         asked = parked.asked
+        known = tx.instance(asked.instance_id)
         granted = claim(tx, asked, self.terms, only_repeat=outdated)
         orders = orders_for(tx, asked.instance_id)
-        if granted or outdated or asked.wait_ms <= 0 or orders != asked.orders:
+        if granted or outdated or is_repeat(known, asked) or asked.wait_ms <= 0 or orders.differ(asked.orders):
             return Claimed(granted, False, orders)
-        known = tx.instance(asked.instance_id)
         parked.instance = known.id if known else None
         return None if self.waiting.park(parked) else Claimed((), False, orders)
 
@@ -147,11 +151,21 @@ class Queue:
             raise NotFound(f"lease {name}")
         size = 0
         for number, data in enumerate(parts):
-            self.store.write(lambda tx, number=number, data=data: tx.put_part(name, number, data))  # type: ignore[misc]
+            self.store.write(lambda tx, number=number, data=data: self._put_part(tx, name, number, data))  # type: ignore[misc]
             size += len(data)
         upload = Upload(size, digest.hexdigest(), media_type)
-        self.store.write(lambda tx: tx.put_upload(name, upload))
+        if not self.store.write(lambda tx: self._has_won(tx, name) or tx.put_upload(name, upload)):
+            raise Unavailable("another upload of this result came between")
         return upload
+
+    def _put_part(self, tx: Tx, name: LeaseName, part: int, data: bytes) -> None:
+        """A result that has won is never touched again (I4): what comes for it is dropped."""
+        if not self._has_won(tx, name):
+            tx.put_part(name, part, data)
+
+    def _has_won(self, tx: Tx, name: LeaseName) -> bool:
+        row = tx.tasks([name.task_id]).get(name.task_id)
+        return row is not None and row.state == State.COMPLETED and row.lease == name.token
 
     def _knows(self, tx: Tx, name: LeaseName) -> bool:
         row = tx.tasks([name.task_id]).get(name.task_id)
@@ -228,14 +242,15 @@ class Queue:
         with self.store.read() as reader:
             return reader.next_due()
 
-    def reap(self, gap: bool) -> int:
-        """One pass over expired leases; after a gap every live lease gets its full length anew first."""
+    def reap(self, last: int | None) -> tuple[int, int]:
+        """One pass over expired leases: how many ended, and when it was on the steady clock. `last` is when the last
+        pass succeeded; after a gap, judged inside the transaction, every live lease gets its full length anew first."""
 
-        def step(tx: Tx) -> int:
-            if gap:
+        def step(tx: Tx) -> tuple[int, int]:
+            if last is None or tx.now.steady - last > GAP_MS:
                 tx.extend_all(self.terms.silence_ms)
             tx.touch()
-            return silence.reap(tx, REAP_LIMIT)
+            return silence.reap(tx, REAP_LIMIT), tx.now.steady
 
         return self.store.write(step)
 

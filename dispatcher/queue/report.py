@@ -57,25 +57,24 @@ def _settle(tx: Tx, outcome: Outcome) -> Verdict:
     row = tx.tasks([outcome.name.task_id]).get(outcome.name.task_id)
     if row is None:
         return Verdict.UNKNOWN
-    if outcome.upload is not None and tx.upload(outcome.name) != outcome.upload:
-        return _unless_known(tx, row, outcome, Verdict.INVALID)
     if row.state == State.IN_PROGRESS and row.lease == outcome.name.token:
         return _end_live(tx, row, outcome)
     return _end_again(tx, row, outcome)
 
 
-def _unless_known(tx: Tx, row: TaskRow, outcome: Outcome, verdict: Verdict) -> Verdict:
-    """A result that was never uploaded is invalid, unless its lease was answered before."""
-    won = row.state == State.COMPLETED and row.lease == outcome.name.token
-    return Verdict.DUPLICATE if won else verdict
-
-
 def _end_live(tx: Tx, row: TaskRow, outcome: Outcome) -> Verdict:
+    if _lacks_upload(tx, outcome):
+        return Verdict.INVALID
     if outcome.status == End.COMPLETED:
         tx.complete([Success(outcome.name, outcome.result, outcome.run_ms)])
     else:
         tx.end([_lease_end(tx, row, outcome)])
     return Verdict.ACCEPTED
+
+
+def _lacks_upload(tx: Tx, outcome: Outcome) -> bool:
+    """Asked only where the result would count: repeats and losers are answered whatever became of their uploads."""
+    return outcome.upload is not None and tx.upload(outcome.name) != outcome.upload
 
 
 def _lease_end(tx: Tx, row: TaskRow, outcome: Outcome) -> LeaseEnd:
@@ -103,7 +102,7 @@ def _end_again(tx: Tx, row: TaskRow, outcome: Outcome) -> Verdict:
     if ended.how == outcome.status:
         return Verdict.DUPLICATE
     if outcome.status == End.COMPLETED and _counts_late(row, ended):
-        return _complete_late(tx, row, outcome, ended)
+        return Verdict.INVALID if _lacks_upload(tx, outcome) else _complete_late(tx, row, outcome, ended)
     return Verdict.CANCELLED if row.state == State.CANCELLED else Verdict.SUPERSEDED
 
 

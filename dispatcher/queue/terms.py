@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 
 PROVISIONAL_MS = 10_000
+GAP_MS = 5_000  # between two successful passes of the reaper: more than this was an absence
 FIRST_RETRY_MS = 2_000
 LONGEST_RETRY_MS = 3_600_000
 

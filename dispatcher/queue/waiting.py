@@ -6,11 +6,11 @@ COMMIT, nobody else wakes. A waiter that is dismissed (a higher number, orders, 
 """
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from dispatcher.errors import DispatcherError
-from dispatcher.model import Granted, Lane
-from dispatcher.queue.claim import Claim, grant
+from dispatcher.errors import DispatcherError, Unavailable
+from dispatcher.model import Lane
+from dispatcher.queue.claim import Claim, Claimed, grant, orders_for
 from dispatcher.store.base import Tx
 from dispatcher.store.writer import Settle
 
@@ -24,7 +24,7 @@ class Parked:
         self.asked, self.instance = asked, instance
         self.latch = threading.Semaphore(0)
         self.serving = self.leaving = False
-        self.served: Sequence[Granted] | None = None
+        self.served: Claimed | None = None
         self.error: DispatcherError | None = None
 
 
@@ -51,25 +51,27 @@ class Waiting:
             return asked.request_id < highest
 
     def park(self, parked: Parked) -> bool:
-        """Let a claim wait; False when the dispatcher drains."""
+        """Let a claim wait; False when the dispatcher drains, or a higher number has come meanwhile."""
+        asked = parked.asked
         with self._lock:
-            if self._closed:
+            if self._closed or asked.request_id < self._highest.get(asked.instance_id, 0):
                 return False
-            older = self._parked.pop(parked.asked.instance_id, None)
+            older = self._parked.pop(asked.instance_id, None)
             if older is not None:
                 older.latch.release()
-            self._parked[parked.asked.instance_id] = parked
+            self._parked[asked.instance_id] = parked
             return True
 
-    def wait(self, parked: Parked) -> Sequence[Granted] | None:
-        """Block until served (the leases), or dismissed or timed out (None); raises what made the serving fail."""
-        if not parked.latch.acquire(timeout=parked.asked.wait_ms / 1000) and not self._leave(parked):
+    def wait(self, parked: Parked) -> Claimed | None:
+        """Block until served (the answer), or dismissed or timed out (None); raises what made the serving fail."""
+        if not parked.latch.acquire(timeout=parked.asked.wait_ms / 1000) and not self.leave(parked):
             parked.latch.acquire()  # it is being served in this very transaction
         if parked.error is not None:
             raise parked.error
         return parked.served
 
-    def _leave(self, parked: Parked) -> bool:
+    def leave(self, parked: Parked) -> bool:
+        """Wait no longer; False when it is being served."""
         with self._lock:
             if parked.serving:
                 parked.leaving = True
@@ -79,32 +81,40 @@ class Waiting:
 
     def serve(self, tx: Tx) -> Settle | None:
         """Grant what became ready in this transaction to those that wait for it, the longest waiting first."""
-        served: list[tuple[Parked, list[Granted]]] = []
         if not self._parked or not tx.fresh_lanes():
             return None
+        served: list[tuple[Parked, Claimed]] = []
+        try:
+            self._serve_hungry(tx, served)
+        except BaseException:  # what was granted is undone
+            self._settle(served, Unavailable("the waiting claims could not be served"))
+            raise
+        return (lambda failure: self._settle(served, failure)) if served else None
+
+    def _serve_hungry(self, tx: Tx, served: list[tuple[Parked, Claimed]]) -> None:
         for parked in self._hungry():
             if not (lanes := tx.fresh_lanes()):
-                break
-            if granted := self._grant(tx, parked, lanes):
-                served.append((parked, granted))
-        return (lambda failure: self._settle(served, failure)) if served else None
+                return
+            if answer := self._grant(tx, parked, lanes):
+                served.append((parked, answer))
 
     def _hungry(self) -> list[Parked]:
         with self._lock:
             return [parked for parked in self._parked.values() if parked.asked.max_tasks > 0]
 
-    def _grant(self, tx: Tx, parked: Parked, lanes: Collection[Lane]) -> list[Granted]:
+    def _grant(self, tx: Tx, parked: Parked, lanes: Collection[Lane]) -> Claimed | None:
+        asked, answer = parked.asked, None
         with self._lock:
-            if self._parked.get(parked.asked.instance_id) is not parked:
-                return []
+            if self._parked.get(asked.instance_id) is not parked:
+                return None
             parked.serving = True  # from here on a time-out waits for the outcome
-        granted: list[Granted] = []
         try:
-            granted = grant(tx, parked.asked, lanes, provisional=True)
+            if granted := grant(tx, asked, lanes, provisional=True):
+                answer = Claimed(granted, True, orders_for(tx, asked.instance_id))
         finally:
-            if not granted:
+            if answer is None:
                 self._let_go(parked)
-        return granted
+        return answer
 
     def _let_go(self, parked: Parked) -> None:
         with self._lock:
@@ -112,10 +122,10 @@ class Waiting:
             if parked.leaving:
                 self._dismiss(parked)
 
-    def _settle(self, served: list[tuple[Parked, list[Granted]]], failure: DispatcherError | None) -> None:
+    def _settle(self, served: list[tuple[Parked, Claimed]], failure: DispatcherError | None) -> None:
         with self._lock:
-            for parked, granted in served:
-                parked.served, parked.error = granted, failure
+            for parked, answer in served:
+                parked.served, parked.error = answer, failure
                 self._forget(parked)
                 parked.latch.release()
 

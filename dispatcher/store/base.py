@@ -113,8 +113,8 @@ class Tx(Protocol):
     def revive(self, ended: EndedLease, length: int, count: bool) -> bool:
         """Make an ended lease of a pending or failed task of its generation live again; `count`: charge the attempt."""
 
-    def put_upload(self, name: LeaseName, upload: Upload) -> None:
-        """Declare the uploaded parts of a lease's result whole."""
+    def put_upload(self, name: LeaseName, upload: Upload) -> bool:
+        """Declare the uploaded parts of a lease's result whole; False when they are not that many bytes."""
 
     def put_part(self, name: LeaseName, part: int, data: bytes) -> None:
         """Store one part of an uploaded result; part 0 drops what an earlier upload left."""

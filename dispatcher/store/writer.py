@@ -76,15 +76,17 @@ class Writer(Generic[X]):
         self._session = session
         self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
         self._stopped = False
+        self._door = threading.Lock()  # nothing is queued behind the end
         self._thread = threading.Thread(target=self._loop, name="writer", daemon=True)
         self._thread.start()
 
     def run(self, op: Callable[[X], T]) -> T:
         """The answer of `op`, once durable."""
-        if self._stopped:
-            raise Unavailable("the dispatcher is stopping")
         call = _Call(op)
-        self._calls.put(call)
+        with self._door:
+            if self._stopped:
+                raise Unavailable("the dispatcher is stopping")
+            self._calls.put(call)
         call.latch.acquire()
         if call.error is not None:
             raise call.error
@@ -92,11 +94,13 @@ class Writer(Generic[X]):
 
     def close(self) -> None:
         """Finish what was accepted, then close the session."""
-        if not self._stopped:
+        with self._door:
+            if self._stopped:
+                return
             self._stopped = True
             self._calls.put(None)
-            self._thread.join()
-            self._session.close()
+        self._thread.join()
+        self._session.close()
 
     def _loop(self) -> None:
         while (first := self._calls.get()) is not None:
@@ -156,10 +160,13 @@ class Writer(Generic[X]):
         for call in group:
             call.error = call.error or failure
             call.latch.release()
-        if settle is not None:
-            settle(failure)
-        if failure is None and (finished := self._session.finished()):
-            self.after_commit(finished)
+        try:
+            if settle is not None:
+                settle(failure)
+            if failure is None and (finished := self._session.finished()):
+                self.after_commit(finished)
+        except Exception:  # a hook must not end the writer
+            log.exception("telling of a commit failed")
 
     def _refuse_rest(self) -> None:
         while True:

@@ -100,7 +100,7 @@ class LeaseOps:
 
     def last_end(self, task_id: int) -> EndedLease | None:
         """The newest ended lease of a task."""
-        sql = f"SELECT {ENDED} FROM ended_leases WHERE task_id = ? ORDER BY ended_at DESC, id DESC LIMIT 1"
+        sql = f"SELECT {ENDED} FROM ended_leases WHERE task_id = ? ORDER BY id DESC LIMIT 1"
         row = self.db.execute(sql, (task_id,)).get
         return _ended(row) if row else None
 
@@ -112,7 +112,7 @@ class LeaseOps:
             return LeaseName(*row) if row else None
         mine = """SELECT id, lease FROM tasks WHERE id = ?2 AND lease_instance = ?1 UNION ALL SELECT * FROM (
             SELECT task_id, lease FROM ended_leases WHERE task_id = ?2 AND instance = ?1
-            ORDER BY claimed_at DESC, id DESC) LIMIT 1"""
+            ORDER BY id DESC) LIMIT 1"""
         row = self.db.execute(mine, (instance, task_id)).get
         return LeaseName(*row) if row else None
 
@@ -123,7 +123,8 @@ class LeaseOps:
             matched.add(LeaseName(task_id, token))
             self.counts.move(lane_id, State.IN_PROGRESS.value, State.COMPLETED.value)
             self.finished.append(task_id)
-        self._store_results(s for s in successes if s.name in matched)
+        first = {s.name: s for s in reversed(successes) if s.name in matched}
+        self._store_results(first.values())
         return matched
 
     def _store_results(self, successes: Iterable[Success]) -> None:
@@ -211,8 +212,7 @@ class LeaseOps:
 
     def extend_all(self, floor: int) -> None:
         """The gap rule."""
-        sql = """UPDATE tasks SET lease_expires = max(lease_expires, ?1 + max(lease_length, ?2))
-                 WHERE lease_expires IS NOT NULL"""
+        sql = "UPDATE tasks SET lease_expires = ? + max(lease_length, ?) WHERE lease_expires IS NOT NULL"
         self.db.execute(sql, (self.now.steady, floor))
 
     def touch(self) -> None:

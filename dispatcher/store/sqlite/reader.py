@@ -14,7 +14,7 @@ VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.pri
     i.worker_id AS assigned_to, d.data, d.tags, p.done, p.total, p.note, r.body AS result, r.run_ms,
     u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
-        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY ended_at DESC, id DESC LIMIT 1) END AS error
+        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
     FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
     LEFT JOIN instances AS i ON i.id = t.lease_instance
     LEFT JOIN progress AS p ON p.task_id = t.id
@@ -24,7 +24,16 @@ ATTEMPTS = """SELECT e.attempt, e.generation, e.how, e.charged, e.claimed_at, e.
     FROM ended_leases AS e LEFT JOIN instances AS i ON i.id = e.instance WHERE e.task_id = ? ORDER BY e.id"""
 WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at, host,
     (SELECT count(*) FROM tasks WHERE lease_instance = instances.id AND lease_expires IS NOT NULL) AS leases
-    FROM instances WHERE seen_at >= ? ORDER BY worker_id, id"""
+    FROM instances WHERE seen_at >= ? OR id IN (SELECT lease_instance FROM tasks WHERE lease_expires IS NOT NULL)
+    ORDER BY worker_id, id"""
+# each lane, each priority in it: the head of that level is its oldest
+OLDEST = """WITH RECURSIVE levels (lane, level) AS (
+        SELECT lane_id, (SELECT max(priority) FROM tasks WHERE lane_id = c.lane_id AND ready = 1)
+        FROM counts AS c WHERE state = ? AND n > 0
+        UNION ALL
+        SELECT lane, (SELECT max(priority) FROM tasks WHERE lane_id = lane AND ready = 1 AND priority < level)
+        FROM levels WHERE level IS NOT NULL)
+    SELECT min((SELECT min(run_at) FROM tasks WHERE lane_id = lane AND ready = 1 AND priority = level)) FROM levels"""
 
 
 class SqliteReader:
@@ -84,15 +93,12 @@ class SqliteReader:
         return found
 
     def workers(self, since: int) -> list[dict[str, Any]]:
-        """Instances seen since then."""
+        """Instances seen since then, and holders of leases."""
         return self._dicts(WORKERS, (since,))
 
     def oldest_ready(self) -> int | None:
-        """The earliest run_at among the heads of the lanes."""
-        sql = """SELECT min((SELECT min(run_at) FROM tasks WHERE lane_id = c.lane_id AND ready = 1
-                             AND priority = (SELECT max(priority) FROM tasks WHERE lane_id = c.lane_id AND ready = 1)))
-                 FROM counts AS c WHERE state = ? AND n > 0"""
-        row = self.db.execute(sql, (READY,)).get
+        """The earliest run_at among ready tasks."""
+        row = self.db.execute(OLDEST, (READY,)).get
         return None if row is None else int(row)
 
     def next_due(self) -> int | None:

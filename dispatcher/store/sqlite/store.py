@@ -38,7 +38,8 @@ class SqliteStore:
             raise
         self.store_id = session.store_id
         self._writer: Writer[SqliteTx] = Writer(session)
-        self._readers: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
+        self._closed = False
+        self._readers: queue.LifoQueue[apsw.Connection | None] = queue.LifoQueue()  # None: the store is closed
         for _ in range(READERS):
             self._readers.put(opening.open_reader(path, vfs))
 
@@ -68,6 +69,9 @@ class SqliteStore:
     def read(self) -> Iterator[SqliteReader]:
         """A reader; its reads see one moment."""
         db = self._readers.get()
+        if db is None:
+            self._readers.put(None)
+            raise Unavailable("the dispatcher is stopping")
         try:
             with _one_moment(db):
                 yield SqliteReader(db, self._clock.now())
@@ -89,8 +93,13 @@ class SqliteStore:
 
     def close(self) -> None:
         """Finish what was accepted, checkpoint, let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
         for _ in range(READERS):
-            self._readers.get().close()
+            if db := self._readers.get():
+                db.close()
+        self._readers.put(None)
         self._writer.close()
         os.close(self._lock)
 

@@ -137,11 +137,16 @@ class SqliteTx(LeaseOps):
         """Store one part of an uploaded result."""
         if part == 0:
             self._drop_uploads("task_id = ? AND lease = ?", name)
-        self.db.execute("INSERT INTO upload_parts VALUES (?, ?, ?, ?)", (*name, part, data))
+        self.db.execute("INSERT OR REPLACE INTO upload_parts VALUES (?, ?, ?, ?)", (*name, part, data))
 
-    def put_upload(self, name: LeaseName, upload: Upload) -> None:
-        """Declare the parts whole."""
+    def put_upload(self, name: LeaseName, upload: Upload) -> bool:
+        """Declare the parts whole, if they are."""
+        sql = """SELECT coalesce(sum(length(data)), 0), coalesce(max(part) + 1, 0) = count(*)
+                 FROM upload_parts WHERE task_id = ? AND lease = ?"""
+        if self.db.execute(sql, name).get != (upload.bytes, True):
+            return False
         self.db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", (*name, *upload))
+        return True
 
     def upload(self, name: LeaseName) -> Upload | None:
         """The whole upload of this lease."""

@@ -1,0 +1,48 @@
+"""Fixtures of the store's tests: every store that there is, on a clock that stands still."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from store_kit import KINDS, FakeClock, Mill, StoreKind
+
+from dispatcher.clock import Clock
+from dispatcher.store.base import Store
+
+MakeStore = Callable[[Path, Clock], Store]
+
+
+@pytest.fixture(params=sorted(KINDS))
+def kind(request: pytest.FixtureRequest) -> StoreKind:
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def make_store(kind: StoreKind) -> Iterator[MakeStore]:
+    """Opens a store; what a test leaves open is closed at its end."""
+    opened: list[Store] = []
+
+    def make(folder: Path, clock: Clock) -> Store:
+        opened.append(kind.make(folder, clock))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(make_store: MakeStore, tmp_path: Path, clock: FakeClock) -> Store:
+    return make_store(tmp_path, clock)
+
+
+@pytest.fixture
+def mill(store: Store, clock: FakeClock) -> Iterator[Mill]:
+    made = Mill(store, clock)
+    yield made
+    made.queue.drain()

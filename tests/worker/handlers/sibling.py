@@ -1,0 +1,3 @@
+"""A helper module beside the handlers."""
+
+WORD = "found"

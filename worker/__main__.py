@@ -1,0 +1,41 @@
+"""`python -m worker [NAME]`: runs one worker until it is told to stop."""
+
+import argparse
+import sys
+
+from common.settings import SettingError
+from worker import config, log
+from worker.instance import InstanceError
+from worker.worker import NothingToRun, Worker
+
+OPTIONS = (
+    ("--dispatcher", "DISPATCHER_URL", "the dispatcher's URL"),
+    ("--concurrency", "WORKER_CONCURRENCY", "how many tasks run at a time"),
+    ("--queues", "WORKER_QUEUES", "only these queues, comma-separated"),
+    ("--task-types", "WORKER_TASK_TYPES", "only these task types, comma-separated"),
+    ("--labels", "WORKER_LABELS", "what this machine has, comma-separated"),
+    ("--tasks-path", "TASKS_PATH", "more folders with handlers"),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 after a drain, 2 when the worker could not start."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description="Run one Taskmill worker.")
+    parser.add_argument(
+        "WORKER_ID", nargs="?", metavar="NAME", help="the worker's name (default: WORKER_ID, else the host's name)"
+    )
+    for option, name, what in OPTIONS:
+        parser.add_argument(option, dest=name, metavar="…", help=f"{what} (default: {name})")
+    try:
+        settings = config.read(vars(parser.parse_args(arguments)))
+        log.set_up(settings.log_level, settings.worker_id)
+        worker = Worker(settings)
+    except (SettingError, InstanceError, NothingToRun, ValueError) as error:
+        sys.stderr.write(f"worker: {error}\n")
+        return 2
+    worker.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""How this worker asks for tasks and obeys orders: what the claimer and the reporter share.
+
+Two lanes claim. The claimer's claim waits at the dispatcher (mechanism 5); the reporter's claims ride on reports and
+never wait. A higher number ends the older wait, so a claim beside the waiting one goes out exactly when it asks for
+more than the waiting one does. While reports bring all the tasks they ask for, the claimer holds off.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from client.transport import BadReply, TransportError
+from worker.config import WorkerSettings
+from worker.handback import released
+from worker.leases import Claim, Leases
+from worker.link import Link
+from worker.model import Outcome, Task
+
+log = logging.getLogger(__name__)
+MAX_TASKS = 1000  # in one claim, see DESIGN section 5
+LONGEST_WAIT = 25.0  # seconds
+_ANSWER_TIME = 10.0  # seconds that a claim's answer may take beyond its wait
+_FLOW = 0.2  # seconds that one full report reply keeps the claimer off
+
+
+class Runner(Protocol):
+    """What is used of the Supervisor."""
+
+    def offer(self, tasks: list[Task]) -> None: ...
+    def wanted(self) -> int: ...
+    def stop(self, lease_ids: list[str], reason: Any) -> None: ...
+
+
+class Claims:
+    """Makes claims, takes in their answers and the orders. `deliver` takes outcomes to be reported."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        task_types: list[str],
+        link: Link,
+        leases: Leases,
+        runner: Runner,
+        deliver: Callable[[list[Outcome]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._link, self._leases, self._runner, self._deliver, self._clock = link, leases, runner, deliver, clock
+        self._terms = {
+            "protocol": 1,
+            "task_types": task_types,
+            "queues": list(settings.worker_queues) or None,
+            "labels": list(settings.worker_labels),
+        }
+        self._worker_id = settings.worker_id
+        self._parked: Claim | None = None
+        self._fed_until = 0.0
+        self.orders: dict[str, Any] = {"state": "run", "cancel": []}  # the latest that are known
+        self.draining = False
+        self.blocked = False  # set by the reporter: outcomes cannot be made durable, or too many wait
+        self.on_stop: Callable[[], None] = lambda: None
+        self.note_store: Callable[[str], None] = lambda store_id: None
+
+    # Asking
+
+    def room(self) -> int:
+        """How many tasks to ask for now."""
+        if self.draining or self.blocked or self.orders["state"] != "run":
+            return 0
+        return max(0, min(MAX_TASKS, self._runner.wanted()))
+
+    def waiting_claim(self) -> Claim:
+        """The next claim that waits at the dispatcher, for orders alone when there is no room."""
+        wait = random.uniform(0.8, 1.0) * LONGEST_WAIT  # noqa: S311 -- jitter, not a secret
+        return self._leases.open_claim(self.room(), wait)
+
+    def unanswered_claim(self) -> Claim | None:
+        """The oldest claim that must be repeated. What it asked for before is history; the number is what counts."""
+        claim = self._leases.unanswered_claim()
+        if claim is not None:
+            claim.max_tasks, claim.wait_seconds = self.room(), 0.0
+        return claim
+
+    def claim_beside(self, reporting: bool) -> Claim | None:
+        """A claim to send now beside the waiting one, with a report or (if that has been outgrown) alone."""
+        parked = self._parked
+        room = self.room()
+        if parked is None or not self._leases.is_latest(parked):
+            return self._leases.open_claim(room, 0.0) if reporting and room > 0 else None
+        if room > parked.max_tasks or (self.draining and parked.wait_seconds > 0):
+            return self._leases.open_claim(room, 0.0)
+        return None
+
+    def hold_off(self) -> float:
+        """Seconds for which the reports carry the claims and nobody needs to wait for work."""
+        return max(0.0, self._fed_until - self._clock())
+
+    def body(self, claim: Claim) -> dict[str, Any]:
+        """The claim as a report carries it; by itself it names worker and instance, too."""
+        asked = {"request_id": claim.number, "max_tasks": claim.max_tasks, "wait_seconds": round(claim.wait_seconds, 3)}
+        return {**self._terms, **asked, "orders": self.orders}
+
+    def call(self, claim: Claim) -> tuple[int, dict[str, Any]]:
+        """Sends a claim by itself; the number of leases it brought, and the reply. Raises TransportError."""
+        named = {"worker_id": self._worker_id, "instance_id": claim.instance_id}
+        try:
+            if claim.wait_seconds > 0:
+                self._parked = claim
+            data = self._link.post("/get-tasks", {**named, **self.body(claim)}, claim.wait_seconds + _ANSWER_TIME)
+            return self.take(claim, data), data
+        except TransportError:
+            self._leases.failed_claim(claim)
+            raise
+        finally:
+            if self._parked is claim:
+                self._parked = None
+
+    # Answers
+
+    def take(self, claim: Claim, data: Any) -> int:
+        """Takes in a claim's answer; how many leases it brought. Raises BadReply, then the claim is not answered."""
+        try:
+            store_id, tasks = str(data["store_id"]), _tasks(data)
+        except (KeyError, TypeError) as error:
+            raise BadReply("/get-tasks", f"no answer to a claim: {error!r}") from None
+        if store_id != self._leases.store_id:
+            self.note_store(store_id)
+        fresh, unwanted = self._leases.answered_claim(claim, store_id, tasks)
+        if self.draining:
+            fresh, unwanted = [], unwanted + fresh
+        if unwanted:
+            self._deliver([released(task) for task in unwanted])
+        if fresh:
+            self._runner.offer(fresh)
+        self.obey(data.get("orders"))
+        return len(tasks)
+
+    def fed(self, claim: Claim, count: int) -> None:
+        """A report's claim brought `count` tasks. All it asked for: there is more where they came from."""
+        self._fed_until = self._clock() + _FLOW if count >= claim.max_tasks else 0.0
+
+    def obey(self, orders: Any) -> None:
+        """Follows the orders of any reply."""
+        if not isinstance(orders, dict) or not isinstance(orders.get("cancel"), list):
+            return
+        new = [lease_id for lease_id in orders["cancel"] if lease_id not in self.orders["cancel"]]
+        self.orders = {"state": orders.get("state", "run"), "cancel": orders["cancel"]}
+        if new:
+            self._runner.stop(new, "cancelled")
+        if self.orders["state"] == "stop":
+            self.on_stop()
+
+
+def _tasks(data: dict[str, Any]) -> list[Task]:
+    store_id = str(data["store_id"])
+    tasks = []
+    for fields in data["tasks"]:
+        try:
+            tasks.append(_task(store_id, fields))
+        except (KeyError, TypeError, ValueError) as error:
+            log.error("a lease that cannot be read is left to expire: %r", error)
+    return tasks
+
+
+def _task(store_id: str, fields: dict[str, Any]) -> Task:
+    lease_id = fields["lease_id"]
+    if not lease_id.isprintable() or len(lease_id) > 200:  # it becomes a line of the started note and a part of a URL
+        raise ValueError(f"lease_id {lease_id[:200]!r}")
+    return Task(
+        store_id,
+        fields["task_id"],
+        fields["task_type"],
+        fields["task_data"],
+        lease_id,
+        fields["attempt"],
+        fields.get("timeout_seconds"),
+        fields.get("checkpoint"),
+    )

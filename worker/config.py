@@ -1,0 +1,68 @@
+"""The settings of a worker (README, settings table), read once into a frozen dataclass."""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.settings import ROOT, Seconds, SettingError, environment, load, setting
+
+VERSION = "0.1.0"
+INLINE_RESULT_BYTES = 256 * 1024  # a larger result is put raw (docs/protocol.md)
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How this worker runs. Lengths of time in seconds, sizes in bytes, an empty tuple means: all."""
+
+    dispatcher_url: str = "http://127.0.0.1:5000"
+    dispatcher_token: str = ""
+    worker_id: str = socket.gethostname()
+    worker_concurrency: int = setting(_cores(), low=1, high=1000)
+    worker_queues: tuple[str, ...] = ()
+    worker_task_types: tuple[str, ...] = ()
+    worker_labels: tuple[str, ...] = ()
+    tasks_path: str = ""
+    worker_poll_interval: Seconds = setting(Seconds(5.0), low=0.05)
+    worker_heartbeat_interval: Seconds = setting(Seconds(30.0), low=0.1)
+    worker_drain_seconds: Seconds = setting(Seconds(0.0), low=0)  # 0: running tasks may take as long as they need
+    cache_dir: Path = ROOT / "cache"
+    cache_ttl_seconds: Seconds = setting(Seconds(3600.0), low=1)
+    cache_retry_interval: Seconds = setting(Seconds(20.0), low=0.05)
+    cache_max_bytes: int = setting(2**30, low=2**20)
+    result_max_bytes: int = setting(64 * 2**20, low=1024)
+    log_level: str = "INFO"
+
+    def task_paths(self) -> tuple[Path, ...]:
+        """The folders with handlers: `tasks/`, then those of TASKS_PATH in their order."""
+        extra = (part.strip() for part in self.tasks_path.split(os.pathsep))
+        return (ROOT / "tasks", *(ROOT / Path(part).expanduser() for part in extra if part))
+
+
+def read(given: Mapping[str, str | None]) -> WorkerSettings:
+    """The settings of the environment and `.env`; those given by name win. Raises SettingError for a bad value."""
+    settings = load(WorkerSettings, {**environment(), **{name: text for name, text in given.items() if text}})
+    _check_names(settings)
+    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SettingError("LOG_LEVEL", settings.log_level, "must be DEBUG, INFO, WARNING or ERROR")
+    return settings
+
+
+def _check_names(settings: WorkerSettings) -> None:
+    named = {
+        "WORKER_ID": (settings.worker_id,),
+        "WORKER_QUEUES": settings.worker_queues,
+        "WORKER_TASK_TYPES": settings.worker_task_types,
+        "WORKER_LABELS": settings.worker_labels,
+    }
+    for name, values in named.items():
+        for value in values:
+            if not _NAME.fullmatch(value) or value in (".", ".."):
+                raise SettingError(name, value, "a name is 1 to 128 of A-Z a-z 0-9 _ . : -")

@@ -1,0 +1,96 @@
+"""What a handler of the form `execute(payload, context)` gets from its child.
+
+Updates are held back so that at most ten a second leave the child; the newest wins, and what is held goes out after
+0.1 s by a timer, so that a checkpoint reaches the supervisor even if the handler then computes for an hour.
+"""
+
+import time
+from _thread import allocate_lock
+from collections.abc import Callable
+from typing import Any
+
+from common.json_profile import dump
+from worker.outcomes import clean
+from worker.stopping import StopOrder
+
+SPACING = 0.1
+CHECKPOINT_BYTES = 1024 * 1024
+NOTE_BYTES = 1024
+
+
+class Context:
+    """The second argument of `execute`; usable from any thread of the handler."""
+
+    def __init__(self, checkpoint_state: Any, send: Callable[[bytes], None], stop: StopOrder) -> None:
+        self.checkpoint_state = checkpoint_state
+        self._send = send
+        self._stop = stop
+        self._lock = allocate_lock()
+        self._held: dict[str, str] = {}
+        self._sent_at = float("-inf")
+        self._timer: Any = None
+        self._ended = False
+
+    def progress(self, done: float, total: float, note: str = "") -> None:
+        """Show that `done` of `total` (any unit) is behind us; raises JsonError for what is not a finite number."""
+        parts = {"progress": dump({"done": done, "total": total})}
+        if note:
+            parts["note"] = dump(clean(note, NOTE_BYTES))
+        self._update(parts)
+
+    def checkpoint(self, state: Any) -> None:
+        """Save a JSON value for a later attempt; it replaces the one before. Raises ValueError over 1 MiB."""
+        text = dump(state)
+        if len(text) > CHECKPOINT_BYTES or len(text.encode()) > CHECKPOINT_BYTES:
+            raise ValueError(f"a checkpoint of {len(text)} characters is over the limit of {CHECKPOINT_BYTES} bytes")
+        self._update({"checkpoint": text})
+
+    def cancelled(self) -> bool:
+        """Whether the task should stop; who asks once is not interrupted but has to stop by itself, in 3 s."""
+        self._stop.polled = True
+        return self._stop.given
+
+    def log(self, text: str) -> None:
+        """Write a line to the child's output, the last of which is in the report of a crash."""
+        print(text, flush=True)  # noqa: T201 - standard output is captured, it is where a handler's lines belong
+
+    def end(self) -> None:
+        """Send what is held; nothing leaves afterwards."""
+        if not self._held and self._timer is None:
+            self._ended = True
+            return
+        with self._lock:
+            self._flush()
+            self._ended = True
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _update(self, parts: dict[str, str]) -> None:
+        with self._stop, self._lock:
+            if self._ended:
+                return
+            self._held.update(parts)
+            if self._timer is None:
+                self._send_or_wait(self._sent_at + SPACING - time.monotonic())
+
+    def _send_or_wait(self, wait: float) -> None:
+        if wait <= 0:
+            self._flush()
+            return
+        from threading import Timer  # here: few handlers need it
+
+        self._timer = Timer(wait, self._late)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _late(self) -> None:
+        with self._lock:
+            self._timer = None
+            if not self._ended:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._send(("{" + ",".join(f'"{name}":{text}' for name, text in self._held.items()) + "}").encode())
+            self._held.clear()
+            self._sent_at = time.monotonic()

@@ -1,0 +1,275 @@
+"""The children of one supervisor: starting, heeding, stopping and replacing them (see `supervisor.py`).
+
+All of it belongs to the supervisor's thread; nothing here waits.
+"""
+
+import logging
+import math
+import selectors
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import chain
+from typing import Any, Literal, Protocol
+
+from worker.framing import ENDS, PROGRESS, STARTED, STOPPED, Frame, FrameError
+from worker.ledger import RELEASED, Ending, Held, Ledger, News
+from worker.model import Task
+from worker.pace import Pace
+from worker.process import ChildProcess, ChildSettings
+from worker.sharing import Sharing
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+PATIENCE = 3  # children in a row that came to nothing, before waiting tasks are given back
+LAST_CHUNKS = 32  # of a dead child's output: what it started may go on printing
+
+log = logging.getLogger(__name__)
+
+
+class CrewSettings(ChildSettings, Protocol):
+    """The part of the supervisor's settings that its thread needs."""
+
+    @property
+    def concurrency(self) -> int: ...
+    @property
+    def recycle_after(self) -> int: ...
+    @property
+    def kill_grace(self) -> float: ...
+
+
+class Crew:
+    """Runs every task it takes in a child, and settles it."""
+
+    def __init__(self, settings: CrewSettings, selector: selectors.BaseSelector) -> None:
+        self.children: list[ChildProcess] = []
+        self.pace = Pace()
+        self.failures = 0  # children in a row that ended without having run anything
+        self._settings = settings
+        self._selector = selector
+        self._leaving: list[ChildProcess] = []
+        self._ledger = Ledger(settings.spool)
+        self._sharing = Sharing(self.pace)
+        self._start_at = -math.inf
+        self._closing = False
+
+    # Orders
+
+    def take(self, tasks: Iterable[Task]) -> None:
+        """Put tasks at the end of the line."""
+        self._sharing.add(self._ledger.enter(tasks))
+
+    def stop(self, lease_ids: Iterable[str], status: Literal["cancelled", "lost"]) -> None:
+        """End tasks: a waiting one at once, a running one with its child."""
+        for lease_id in lease_ids:
+            held = self._ledger.find(lease_id)
+            if held is not None and held.ending is None:
+                self._stop(held, Ending(status))
+
+    def _stop(self, held: Held, ending: Ending) -> None:
+        held.ending = ending
+        if held.child is not None:
+            self._sharing.take_back(held.child)
+        if held.child is None:
+            self._sharing.remove(held)
+            self._ledger.settle_by(held, ending)
+        elif held is held.child.current:
+            self._halt(held.child)
+        # else the child has just taken it: its announcement is on the way, and halts it (`_begin`)
+
+    def release_waiting(self) -> None:
+        """Give back every task that no child has begun."""
+        for child in self.children:
+            self._sharing.take_back(child)
+        for held in self._sharing.remove_all():
+            self._ledger.settle_by(held, held.ending or RELEASED)
+
+    def release_running(self) -> None:
+        """Kill every child that runs a task; the task is given back."""
+        for child in self.children:
+            self._sharing.take_back(child)
+            if not child.idle:
+                for held in filter(None, (child.current, *child.line)):
+                    held.ending = held.ending or RELEASED
+                child.kill()
+
+    def kill_all(self) -> None:
+        """Leave no child behind: the supervisor's thread has failed."""
+        for child in chain(self.children, self._leaving):
+            child.kill()
+
+    def close(self) -> None:
+        """Give back what is left and dismiss the children."""
+        self._closing = True
+        self.release_waiting()
+        self.release_running()
+        for child in list(self.children):
+            self._dismiss(child)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was closed and nothing is left of it."""
+        return self._closing and not self.children and not self._leaving
+
+    # The clock
+
+    def tend(self) -> News:
+        """Do what is due by now, give out tasks; what happened since the last call."""
+        now = time.monotonic()
+        for child in chain(self.children, self._leaving):
+            self._mind(child, now)
+        while self._short and now >= self._start_at:
+            self._start_child(now)
+        self._sharing.share_out(self.children)
+        return self._ledger.news()
+
+    def next_deadline(self) -> float:
+        """When `tend` has something to do even if nothing happens (monotonic)."""
+        times = [min(child.deadline, child.kill_at) for child in chain(self.children, self._leaving)]
+        return min(*times, self._start_at if self._short else math.inf, self._sharing.next_check(self.children))
+
+    @property
+    def _short(self) -> bool:
+        return len(self.children) < self._settings.concurrency and not self._closing
+
+    def _mind(self, child: ChildProcess, now: float) -> None:
+        if now >= child.kill_at:
+            if not child.doomed:
+                child.fault = "child closed its pipe"
+            child.kill()
+        elif now >= child.deadline and child.current is not None:
+            ending = Ending("failed", f"timed out after {child.current.task.timeout_seconds:g} s")
+            child.current.ending = child.current.ending or ending
+            self._halt(child)
+
+    def _halt(self, child: ChildProcess) -> None:
+        self._sharing.take_back(child)
+        child.halt(time.monotonic() + self._settings.kill_grace)
+
+    # Coming and going
+
+    def _start_child(self, now: float) -> None:
+        try:
+            child = ChildProcess(self._settings)
+        except OSError as error:
+            self._pause(f"a child cannot be started: {error}", now)
+            return
+        self.children.append(child)
+        self._watch(child.frames, lambda: self._read(child))
+        self._watch(child.output, lambda: child.read_output() or self._selector.unregister(child.output))
+        self._watch(child.exit, lambda: self._bury(child))
+
+    def _watch(self, descriptor: int, act: Callable[[], Any]) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ, act)
+
+    def _unwatch(self, child: ChildProcess) -> None:
+        for descriptor in (child.frames, child.output, child.exit):
+            if descriptor in self._selector.get_map():
+                self._selector.unregister(descriptor)
+
+    def _pause(self, why: str, now: float) -> None:
+        """The next child comes later and later; when it seems that none ever will, what waits may run elsewhere."""
+        log.error("%s", why)
+        self.failures += 1
+        self._start_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10))
+        if self.failures >= PATIENCE and not self.children:
+            self.release_waiting()
+
+    def _recycle(self, child: ChildProcess) -> None:
+        self._sharing.take_back(child)
+        if child.idle:  # else it has just taken one more, and goes after that
+            self._dismiss(child)
+
+    def _dismiss(self, child: ChildProcess) -> None:
+        child.dismiss(time.monotonic() + self._settings.kill_grace)
+        self.children.remove(child)
+        self._leaving.append(child)
+
+    def _bury(self, child: ChildProcess) -> None:
+        """The process has ended, and its task with it; what stood in its line runs elsewhere."""
+        self._read_last(child)
+        self._unwatch(child)
+        (self.children if child in self.children else self._leaving).remove(child)
+        reason = child.bury()
+        self._sharing.put_back([held for held in child.line if held.ending is None])
+        for held in child.line:
+            if held.ending is not None:
+                self._ledger.settle_by(held, held.ending)
+        if child.current is not None:
+            self._settle_dead(child.current, child, reason)
+        elif child.ran == 0 and not child.doomed:
+            self._pause(f"a child ended before its first task: {reason}{child.said()}", time.monotonic())
+        if self._closing:
+            self.release_waiting()
+
+    def _settle_dead(self, held: Held, child: ChildProcess, reason: str) -> None:
+        """Its child died of it, unless we killed the child for the sake of another task."""
+        if held.ending is None and child.doomed and not child.fault:
+            self._sharing.put_back([held])
+            return
+        ending = held.ending or Ending("failed", reason)
+        if ending.status == "failed":
+            ending = Ending("failed", ending.error + child.said())
+        self._ledger.settle_by(held, ending)
+
+    # What children say
+
+    def _read(self, child: ChildProcess) -> None:
+        try:
+            frames = child.read_frames()
+            for frame in frames or ():
+                self._heed(child, frame)
+        except (FrameError, ValueError) as error:
+            child.fault = f"child broke its pipe: {error}"
+            child.kill()
+            frames = None
+        if frames is None:  # no more will come; if it lives on, it is of no use
+            self._selector.unregister(child.frames)
+            child.kill_at = min(child.kill_at, time.monotonic() + self._settings.kill_grace)
+
+    def _read_last(self, child: ChildProcess) -> None:
+        """What a dead child's pipes still hold."""
+        with suppress(BlockingIOError):
+            while child.frames in self._selector.get_map():
+                self._read(child)
+        with suppress(BlockingIOError):
+            for _ in range(LAST_CHUNKS):
+                if not child.read_output():
+                    return
+
+    def _heed(self, child: ChildProcess, frame: Frame) -> None:
+        held = child.current
+        if frame.kind == STARTED:
+            self._begin(child, frame.number)
+        elif held is None or held.number != frame.number:
+            if frame.kind != PROGRESS:  # a thread may outlive its task; an outcome cannot
+                raise FrameError(f"task {frame.number} is not the one that runs")
+        elif frame.kind == PROGRESS:
+            self._ledger.progressed(held, frame.body)
+        elif frame.kind in ENDS:
+            self._end(child, held, frame)
+
+    def _begin(self, child: ChildProcess, number: int) -> None:
+        if not child.line or child.line[0].number != number or child.current is not None:
+            raise FrameError(f"task {number} is not the next one")
+        held = child.current = child.line.popleft()
+        self._ledger.started(held)
+        child.deadline = held.started_at + (held.task.timeout_seconds or math.inf)
+        child.forget_output()
+        if held.ending is not None and not child.doomed:
+            self._halt(child)
+
+    def _end(self, child: ChildProcess, held: Held, frame: Frame) -> None:
+        child.current, child.deadline = None, math.inf
+        child.ran += 1
+        self.failures = 0
+        if frame.kind != STOPPED:
+            self.pace.note(held.task.task_type, frame.seconds)
+            self._ledger.settle(held, frame)
+        elif held.ending is not None:
+            self._ledger.settle_by(held, held.ending)
+        else:
+            self._sharing.put_back([held])  # the order was meant for the task before
+        if child.doomed:
+            child.kill()  # what it was to stop has ended; should it have begun another, that runs elsewhere
+        elif 0 < self._settings.recycle_after <= child.ran:
+            self._recycle(child)

@@ -1,0 +1,66 @@
+"""What a child says to its supervisor: frames on a pipe of their own.
+
+A frame is a head of 17 bytes and a text: the text's length, a kind, the task's number, seconds, then JSON in UTF-8.
+The head is binary so that the supervisor learns what it must know without parsing a result; the text of an outcome
+passes through it untouched. In the other direction each task is one packet of JSON (see `supervisor.py`).
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+HEAD = struct.Struct(">IcId")
+MAX_BODY = 16 * 1024 * 1024
+PACKET_BYTES = 64 * 1024
+
+STARTED = b"S"  # the task begins; no text
+COMPLETED = b"C"  # the text is the outcome
+STORED = b"L"  # completed; the result lies in the spool, the text is the outcome that refers to it
+FAILED = b"F"  # the text is the outcome
+STOPPED = b"X"  # the handler ended because it was told to; no text
+PROGRESS = b"P"  # the text is an update of progress, note, checkpoint
+ENDS = frozenset((COMPLETED, STORED, FAILED, STOPPED))
+KINDS = ENDS | {STARTED, PROGRESS}
+
+
+class FrameError(Exception):
+    """The bytes are not frames, or not the frames that may come now."""
+
+
+class Frame(NamedTuple):
+    """One frame as it was read; `seconds` is how long the handler ran, in frames that end a task."""
+
+    kind: bytes
+    number: int
+    seconds: float
+    body: bytes
+
+
+def frame(kind: bytes, number: int, seconds: float = 0.0, body: bytes = b"") -> bytes:
+    """The bytes of one frame; raises FrameError when the text is over MAX_BODY bytes."""
+    if len(body) > MAX_BODY:
+        raise FrameError(f"a frame of {len(body)} bytes is over the limit of {MAX_BODY}")
+    return HEAD.pack(len(body), kind, number, seconds) + body
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames; keeps the piece of one that is not complete."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are complete now; raises FrameError at the first thing that is none."""
+        if self._rest:
+            data = self._rest + data
+        at, size = 0, len(data)
+        while size - at >= HEAD.size:
+            length, kind, number, seconds = HEAD.unpack_from(data, at)
+            if length > MAX_BODY or kind not in KINDS:
+                raise FrameError(f"not a frame: kind {kind!r}, length {length}")
+            end = at + HEAD.size + length
+            if end > size:
+                break
+            yield Frame(kind, number, seconds, data[at + HEAD.size : end])
+            at = end
+        self._rest = data[at:]

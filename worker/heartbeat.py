@@ -1,0 +1,155 @@
+"""The heartbeat: lists every lease that is held, names the claims in flight, carries news, brings orders (mechanism 1).
+
+It runs in a thread with nothing else on it and shares no lock with slow work. It goes out every
+WORKER_HEARTBEAT_INTERVAL; early, at most once a second, when a handler has news; at once when a provisional lease must
+be confirmed or another store answers. Unanswered, it is repeated every 2 s.
+
+The wire has one store id per heartbeat, so leases of another store than the latest (results of before a dispatcher was
+set up anew) are listed in a heartbeat of their own.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from client.transport import Refused, TransportError
+from worker.claims import Claims, Runner
+from worker.config import WorkerSettings
+from worker.leases import Leases, Listing
+from worker.link import Link
+
+log = logging.getLogger(__name__)
+_SPACING = 1.0  # seconds between early heartbeats
+_RETRY = 2.0
+_ANSWER_TIME = 10.0
+
+
+class Heartbeat:
+    """`register` and `host` make those blocks of the body; `wake` (set by the wiring) makes the next step come now."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        register: dict[str, Any],
+        host: Callable[[], dict[str, Any]],
+        link: Link,
+        leases: Leases,
+        runner: Runner,
+        claims: Claims,
+        renew: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._worker_id, self._interval = settings.worker_id, settings.worker_heartbeat_interval
+        self._register, self._host, self._renew, self._clock = register, host, renew, clock
+        self._link, self._leases, self._runner, self._claims = link, leases, runner, claims
+        self._registered: tuple[str, str | None] | None = None  # as which instance, in which store
+        self._next, self._last, self._failing = -math.inf, -math.inf, False
+        self._hinted = False
+        self._asked = self._answered = 0
+        self._turn = threading.Condition()
+        self._closed = False
+        self.wake: Callable[[], None] = lambda: None
+
+    def hint(self) -> None:
+        """There is news: do not wait for the interval."""
+        if not self._hinted:
+            self._hinted = True
+            self.wake()
+
+    def confirm(self) -> None:
+        """Returns when a heartbeat that starts from now on was answered, or at the end of the worker."""
+        with self._turn:
+            self._asked += 1
+            mine, self._next = self._asked, -math.inf
+        self.wake()
+        with self._turn:
+            self._turn.wait_for(lambda: self._answered >= mine or self._closed)
+
+    def close(self) -> None:
+        """Nobody waits for an answer any more."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify_all()
+
+    def step(self) -> float:
+        """Sends what is due; returns the seconds until something will be."""
+        now = self._clock()
+        due = self._next
+        if self._hinted and not self._failing:
+            due = min(due, self._last + _SPACING)
+        if due > now:
+            return due - now
+        with self._turn:
+            asked, self._next, self._hinted = self._asked, math.inf, False
+        self._last = now
+        delay = self._beat_all()
+        with self._turn:
+            self._failing = delay is None
+            if delay is not None:
+                self._answered = asked
+                self._turn.notify_all()
+            # Whoever asked meanwhile set it back to "now", and that stands.
+            self._next = min(self._next, self._clock() + (_RETRY if delay is None else delay))
+        return 0.0
+
+    def _beat_all(self) -> float | None:
+        """Seconds until the next heartbeat; None when one got no answer."""
+        listings = self._leases.listings()
+        answered = [self._beat(listing, place == 0) for place, listing in enumerate(listings)]
+        if not all(answered):
+            return None
+        known = self._registered == (self._leases.instance_id, self._leases.store_id)
+        return self._interval if known else _SPACING
+
+    def _beat(self, listing: Listing, latest: bool) -> bool:
+        body = self._body(listing)
+        if latest and self._registered != (listing.instance_id, listing.store_id):
+            body["register"] = self._register
+        try:
+            data = self._link.post("/heartbeat", body, min(_ANSWER_TIME, max(1.0, self._interval)))
+            self._hear(data)
+            if "register" in body:
+                self._registered = (listing.instance_id, self._leases.store_id)
+            return True
+        except Refused as refused:
+            if refused.code == "instance_dead":
+                self._renew(listing.instance_id)
+        except TransportError:
+            pass
+        self._leases.not_told(listing)
+        return False
+
+    def _body(self, listing: Listing) -> dict[str, Any]:
+        return {
+            "store_id": listing.store_id,
+            "worker_id": self._worker_id,
+            "instance_id": listing.instance_id,
+            "seq": listing.seq,
+            "claims_in_flight": listing.claims_in_flight,
+            "leases": listing.entries,
+            "host": self._host(),
+        }
+
+    def _hear(self, data: Any) -> None:
+        if not isinstance(data, dict):
+            return
+        if isinstance(data.get("store_id"), str):
+            self._leases.store_id = data["store_id"]
+        self._claims.obey(data.get("orders"))
+        verdicts = data.get("leases")
+        if isinstance(verdicts, dict):
+            self._judge(verdicts)
+
+    def _judge(self, verdicts: dict[str, Any]) -> None:
+        """`foreign` and `ok` change nothing. What is finished goes on to be reported, whatever is said here."""
+        cancel = self._leases.unfinished([one for one, verdict in verdicts.items() if verdict == "cancel"])
+        if cancel:
+            self._runner.stop(cancel, "cancelled")
+        lost = self._leases.unfinished([one for one, verdict in verdicts.items() if verdict == "lost"])
+        if lost:
+            log.info("%d leases were lost, their tasks stop here: %s", len(lost), ", ".join(lost[:5]))
+            self._runner.stop(lost, "lost")
+            self._leases.settled(lost)

@@ -1,0 +1,205 @@
+"""What this instance holds: every lease without a definitive verdict, and every claim without an answer.
+
+The one piece of state that all threads of the worker share; each method is short and takes the one lock, so the
+heartbeat never waits for slow work. A lease enters with the claim that brought it, in the same step in which that claim
+leaves the claims in flight: there is no moment in which a heartbeat names neither. It leaves when its outcome has got a
+definitive verdict, when its outcome went to quarantine, or when the dispatcher said `lost` and its task has stopped.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worker.model import Task
+
+
+@dataclass(slots=True)
+class Claim:
+    """One numbered request for tasks; repeated under its number until it is answered."""
+
+    number: int
+    instance_id: str
+    max_tasks: int
+    wait_seconds: float
+    called: bool = True  # False: the call failed, the number waits to be repeated
+
+
+@dataclass(slots=True)
+class _Held:
+    store_id: str
+    task_id: int
+    started: bool = False
+    finished: bool = False
+    refused: bool = False
+    news: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one heartbeat tells; `entries` are the `leases` of docs/protocol.md."""
+
+    instance_id: str
+    seq: int
+    store_id: str | None
+    entries: list[dict[str, Any]]
+    claims_in_flight: list[int]
+
+
+class Leases:
+    """The leases and claims of one instance; safe for all threads."""
+
+    def __init__(self, instance_id: str) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, _Held] = {}
+        self._by_task: dict[tuple[str, int], str] = {}
+        self._claims: dict[int, Claim] = {}
+        self._news = False
+        self._number = self._seq = 0
+        self.instance_id = instance_id
+        self.store_id: str | None = None  # of the latest answer
+
+    def renew(self, instance_id: str) -> None:
+        """Goes on under another id: numbers start anew, claims of the dead one will bring nothing."""
+        with self._lock:
+            self.instance_id, self._number, self._seq = instance_id, 0, 0
+            self._claims.clear()
+
+    # Claims
+
+    def open_claim(self, max_tasks: int, wait_seconds: float) -> Claim:
+        """A claim under a new number, in flight from now on."""
+        with self._lock:
+            self._number += 1
+            claim = Claim(self._number, self.instance_id, max_tasks, wait_seconds)
+            self._claims[claim.number] = claim
+            return claim
+
+    def unanswered_claim(self) -> Claim | None:
+        """The oldest claim whose call failed, to be called again now."""
+        with self._lock:
+            claim = next((claim for claim in self._claims.values() if not claim.called), None)
+            if claim is not None:
+                claim.called = True
+            return claim
+
+    def failed_claim(self, claim: Claim) -> None:
+        claim.called = False
+
+    def is_latest(self, claim: Claim) -> bool:
+        """Whether no claim was opened after this one."""
+        return claim.number == self._number and claim.instance_id == self.instance_id
+
+    def answered_claim(self, claim: Claim, store_id: str, tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
+        """Takes the leases that a claim brought: those to run, and second leases of tasks that are held already."""
+        with self._lock:
+            if self._claims.get(claim.number) is claim:
+                del self._claims[claim.number]
+            self.store_id = store_id
+            fresh: list[Task] = []
+            twins: list[Task] = []
+            for task in tasks:
+                if task.lease_id in self._held:
+                    continue  # an earlier answer to the same claim has come after all
+                twin = self._is_twin(task)
+                self._held[task.lease_id] = _Held(task.store_id, task.task_id)
+                if not twin:
+                    self._by_task[task.store_id, task.task_id] = task.lease_id
+                (twins if twin else fresh).append(task)
+            return fresh, twins
+
+    # Lives of leases
+
+    def adopt(self, leases: Iterable[tuple[str, str, int]]) -> None:
+        """Takes over leases (lease_id, store_id, task_id) whose outcomes lie in an adopted outbox."""
+        with self._lock:
+            for lease_id, store_id, task_id in leases:
+                if lease_id not in self._held:
+                    self._held[lease_id] = _Held(store_id, task_id, started=True, finished=True)
+                    self._by_task.setdefault((store_id, task_id), lease_id)
+
+    def started(self, lease_ids: Iterable[str]) -> None:
+        with self._lock:
+            for lease_id in lease_ids:
+                if held := self._held.get(lease_id):
+                    held.started = True
+
+    def finished(self, lease_ids: Iterable[str]) -> None:
+        """Their outcomes are there and wait to be reported."""
+        with self._lock:
+            for lease_id in lease_ids:
+                if held := self._held.get(lease_id):
+                    held.finished = True
+
+    def refused(self, lease_ids: Iterable[str]) -> None:
+        """Their outcomes were answered without a definitive verdict: a new lease of the same task may run."""
+        with self._lock:
+            for lease_id in lease_ids:
+                if held := self._held.get(lease_id):
+                    held.refused = True
+
+    def settled(self, lease_ids: Iterable[str]) -> None:
+        """These need no mention any more."""
+        with self._lock:
+            for lease_id in lease_ids:
+                held = self._held.pop(lease_id, None)
+                if held and self._by_task.get((held.store_id, held.task_id)) == lease_id:
+                    del self._by_task[held.store_id, held.task_id]
+
+    def unfinished(self, lease_ids: Iterable[str]) -> list[str]:
+        """Those of them that wait or run here."""
+        with self._lock:
+            return [one for one in lease_ids if (held := self._held.get(one)) and not held.finished]
+
+    def open_notes(self) -> list[str]:
+        """The started leases that are still held."""
+        with self._lock:
+            return [lease_id for lease_id, held in self._held.items() if held.started]
+
+    def idle(self) -> bool:
+        """Whether nothing is held and no claim is open: this instance leaves no trace when it ends."""
+        with self._lock:
+            return not self._held and not self._claims
+
+    # Heartbeats
+
+    def progressed(self, lease_id: str, update: Mapping[str, Any]) -> None:
+        """Keeps the newest progress, note and checkpoint until a heartbeat has carried them."""
+        with self._lock:
+            if held := self._held.get(lease_id):
+                held.news = {**(held.news or {}), **update}
+                self._news = True
+
+    def has_news(self) -> bool:
+        return self._news
+
+    def listings(self) -> list[Listing]:
+        """One listing for the store of the latest answer, and one for every other store that leases came from."""
+        with self._lock:
+            by_store: dict[str | None, list[dict[str, Any]]] = {self.store_id: []}
+            for lease_id, held in self._held.items():
+                entry = {"lease_id": lease_id, **(held.news or {})}
+                held.news = None
+                by_store.setdefault(held.store_id, []).append(entry)
+            self._news = False
+            first = self._seq + 1
+            self._seq += len(by_store)
+            in_flight = list(self._claims)
+            return [
+                Listing(self.instance_id, seq, store_id, entries, in_flight)
+                for seq, (store_id, entries) in enumerate(by_store.items(), first)
+            ]
+
+    def not_told(self, listing: Listing) -> None:
+        """A heartbeat was not answered: its news are news again, unless newer ones have come."""
+        with self._lock:
+            for entry in listing.entries:
+                held = self._held.get(entry["lease_id"])
+                if held and len(entry) > 1:
+                    parts = {name: part for name, part in entry.items() if name != "lease_id"}
+                    held.news = {**parts, **(held.news or {})}
+                    self._news = True
+
+    def _is_twin(self, task: Task) -> bool:
+        other = self._held.get(self._by_task.get((task.store_id, task.task_id), ""))
+        return other is not None and not other.refused

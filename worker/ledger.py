@@ -1,0 +1,160 @@
+"""Every task that this worker holds, from `offer` until it is settled, exactly once; and the news of that."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from worker.framing import FAILED, PACKET_BYTES, STORED, Frame
+from worker.model import Outcome, Task
+from worker.outcomes import failed_fields, outcome_text, spool_path
+
+if TYPE_CHECKING:
+    from worker.process import ChildProcess
+
+_ENCODER = json.JSONEncoder(check_circular=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a task is to end as, whatever becomes of its handler; `lost` has no outcome."""
+
+    status: Literal["failed", "cancelled", "lost", "released"]
+    error: str = ""
+
+
+RELEASED = Ending("released")
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A task of ours; `child` has it in its line or runs it, `ending` is set once it is to stop.
+
+    `packet` is what goes into a child's line; a large task lies in a file that the packet names.
+    """
+
+    task: Task
+    number: int
+    packet: bytes
+    large: bool = False
+    child: "ChildProcess | None" = None
+    ending: Ending | None = None
+    started_at: float = math.inf
+
+
+@dataclass
+class News:
+    """What happened, in the order in which it is told; `settled` counts tasks that are no longer held."""
+
+    started: list[str] = field(default_factory=list)
+    progress: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    settled: int = 0
+
+
+class Ledger:
+    """The held tasks by lease, and the news not yet told."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+        self._held: dict[str, Held] = {}
+        self._numbers = count(1)
+        self._news = News()
+
+    def enter(self, tasks: Iterable[Task]) -> list[Held]:
+        """Hold these tasks; one whose lease is held already is left out, and counts as settled."""
+        return [held for task in tasks if (held := self._enter(task))]
+
+    def _enter(self, task: Task) -> Held | None:
+        if task.lease_id in self._held:
+            self._news.settled += 1
+            return None
+        number = next(self._numbers) & 0xFFFFFFFF
+        held = self._held[task.lease_id] = Held(task, number, _packed(task, number))
+        held.large = len(held.packet) > PACKET_BYTES
+        return held if not held.large or self._put_in_file(held) else None
+
+    def _put_in_file(self, held: Held) -> bool:
+        path = self._file(held, ".in")
+        try:
+            path.write_bytes(held.packet)
+        except OSError as error:
+            self.settle_by(held, Ending("failed", f"the task cannot be handed to a child: {error}"))
+            return False
+        held.packet = _ENCODER.encode({"file": str(path)}).encode()
+        return True
+
+    def find(self, lease_id: str) -> Held | None:
+        """The held task under a lease."""
+        return self._held.get(lease_id)
+
+    def started(self, held: Held) -> None:
+        """A child has begun it."""
+        held.started_at = time.monotonic()
+        self._news.started.append(held.task.lease_id)
+
+    def progressed(self, held: Held, body: bytes) -> None:
+        """Its handler sent an update with progress, note or checkpoint; raises ValueError for anything else."""
+        update = json.loads(body)
+        if not isinstance(update, dict):
+            raise ValueError("an update is an object")
+        self._news.progress.append((held.task.lease_id, update))
+
+    def settle(self, held: Held, frame: Frame) -> None:
+        """It ended with an outcome made by its child; raises ValueError when that is no text."""
+        status = "failed" if frame.kind == FAILED else "completed"
+        spool = self._file(held, ".bin") if frame.kind == STORED else None
+        task = held.task
+        self._close(held, Outcome(task.lease_id, task.task_type, status, frame.body.decode(), frame.seconds, spool))
+
+    def settle_by(self, held: Held, ending: Ending) -> None:
+        """It ended without its child's word; what that left in the spool is void."""
+        seconds = 0.0
+        if held.started_at < math.inf:
+            seconds = time.monotonic() - held.started_at
+            _remove(self._file(held, ".bin"))
+        task, status = held.task, ending.status
+        names = {"store_id": task.store_id, "task_id": task.task_id, "lease_id": task.lease_id}
+        fields = failed_fields(ending.error, seconds) if status == "failed" else ""
+        text = outcome_text(names, status, fields)
+        self._close(held, None if status == "lost" else Outcome(task.lease_id, task.task_type, status, text, seconds))
+
+    def news(self) -> News:
+        """What happened since the last call."""
+        news, self._news = self._news, News()
+        return news
+
+    def _file(self, held: Held, suffix: str) -> Path:
+        return Path(spool_path(str(self._spool), held.task.lease_id, suffix))
+
+    def _close(self, held: Held, outcome: Outcome | None) -> None:
+        del self._held[held.task.lease_id]
+        self._news.settled += 1
+        if outcome is not None:
+            self._news.outcomes.append(outcome)
+        if held.large:
+            _remove(self._file(held, ".in"))
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _packed(task: Task, number: int) -> bytes:
+    return _ENCODER.encode(
+        {
+            "number": number,
+            "store_id": task.store_id,
+            "task_id": task.task_id,
+            "task_type": task.task_type,
+            "data": task.data,
+            "lease_id": task.lease_id,
+            "checkpoint": task.checkpoint,
+        }
+    ).encode()

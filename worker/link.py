@@ -1,0 +1,99 @@
+"""The worker's line to its dispatcher: one attempt per call, and what is known of the dispatcher's health.
+
+All threads call through one Link, so an outage is logged once when it starts and once when it ends, and the
+first call that is answered again tells everybody who waits for that.
+"""
+
+import json
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, BinaryIO, Protocol
+
+from client.transport import Refused, TransportError
+
+log = logging.getLogger(__name__)
+GENERAL = (401, 403, 429, 502, 503, 504, 507)  # refusals that concern the moment or the worker, not the one request
+
+
+class Caller(Protocol):
+    """What is used of client.transport.Transport."""
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | BinaryIO | None = None,
+        *,
+        timeout: float = 30.0,
+        content_type: str = "application/json",
+    ) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class Link:
+    """Calls the dispatcher; `on_return` (set by the wiring) runs in the thread whose call was answered again."""
+
+    def __init__(self, transport: Caller, on_return: Callable[[], None] = lambda: None) -> None:
+        self._transport = transport
+        self.silent = False  # the last call got no answer
+        self._refused: dict[str, int] = {}
+        self.on_return = on_return
+
+    def post(self, path: str, body: dict[str, Any], timeout: float) -> Any:
+        """The reply's `data`; raises TransportError."""
+        return self.call("POST", path, json.dumps(body).encode(), timeout)
+
+    def call(
+        self, method: str, path: str, body: bytes | BinaryIO, timeout: float, content_type: str = "application/json"
+    ) -> Any:
+        """The reply's `data`; raises TransportError."""
+        try:
+            data = self._transport.call(method, path, body, timeout=timeout, content_type=content_type)
+        except Refused as error:
+            self._answered()
+            self._note_refusal(path, error)
+            raise
+        except TransportError as error:
+            self._note_silence(error)
+            raise
+        self._answered()
+        if self._refused.pop(path, None):
+            log.info("%s is accepted again", path)
+        return data
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _answered(self) -> None:
+        if self.silent:
+            self.silent = False
+            log.info("the dispatcher answers again")
+            self.on_return()
+
+    def _note_silence(self, error: TransportError) -> None:
+        if not self.silent:
+            self.silent = True
+            log.warning("%s; what runs goes on, outcomes are kept", error)
+
+    def _note_refusal(self, path: str, error: Refused) -> None:
+        if error.status in GENERAL and self._refused.get(path) != error.status:
+            self._refused[path] = error.status
+            log.warning("%s is refused: %s", path, error)
+
+
+class Backoff:
+    """Full jitter between `first` and `longest` seconds, its ceiling doubling with each failure in a row."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first, self._longest, self._failures = first, longest, 0
+
+    def reset(self) -> None:
+        self._failures = 0
+
+    def next(self, at_least: float = 0.0) -> float:
+        """Seconds to wait after one more failure; `at_least` is what a Retry-After asked for."""
+        self._failures += 1
+        ceiling = min(self._longest, self._first * 2 ** min(self._failures, 20))
+        return at_least + random.uniform(self._first, ceiling)  # noqa: S311 -- jitter, not a secret

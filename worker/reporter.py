@@ -1,0 +1,326 @@
+"""The thread that delivers outcomes: it owns the outbox, and on a busy worker it carries the claims as well.
+
+    supervisor's thread ── add ──▶ ready outcomes ── one entry, one fsync ──▶ outbox ── report + claim ──▶ dispatcher
+                                                                                 ▲                             │
+                                            outboxes of the dead, adopted ───────┘     verdicts, tasks, orders ┘
+
+Each step makes what is ready durable and sends one entry; one that fails goes behind the others. In silence everything
+waits for CACHE_RETRY_INTERVAL, or until any call of this worker is answered again. A refusal of the moment (401, 503 …)
+pauses all, too; any other refusal puts off the one entry, and a batch that is refused as a whole is split until the
+outcome to blame is alone. What the disk does not take stays in memory, unsent, and stops all claiming.
+"""
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+from client.transport import BadReply, Refused, TransportError
+from worker.claims import Claims
+from worker.config import WorkerSettings
+from worker.delays import Delays
+from worker.disk import DISK_FAULTS
+from worker.leases import Claim, Leases
+from worker.link import GENERAL, Link
+from worker.model import Outcome
+from worker.outbox import Entry, Outbox
+from worker.ready import Ready
+
+log = logging.getLogger(__name__)
+DEFINITIVE = frozenset(("accepted", "accepted_late", "duplicate", "superseded", "cancelled"))
+FULL = 0.8  # of CACHE_MAX_BYTES: claiming stops
+_TO_SPLIT = (400, 413)
+_REPORT_TIME, _UPLOAD_TIME = 30.0, 120.0  # seconds for an answer
+_DISK_RETRY = 1.0
+_TICK = 0.25  # how soon it is noticed that the waiting claim has been outgrown
+_LEAST_AGEING = 60.0  # seconds of refusals before an entry's age is written down again
+
+Opener = Callable[[], Outbox]
+
+
+class Reporter:
+    """Takes outcomes from any thread with `add`; everything else happens in `step`, in one thread."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        open_outbox: Opener,
+        link: Link,
+        leases: Leases,
+        claims: Claims,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._link, self._leases, self._claims, self._clock = settings, link, leases, claims, clock
+        self._delays = Delays(settings.cache_retry_interval, clock)
+        self._ready = Ready()
+        self._to_open: list[tuple[Opener, Callable[[], None]]] = [(open_outbox, lambda: None)]
+        self._outboxes: list[tuple[Outbox, Callable[[], None]]] = []  # our own first
+        self._uploaded: set[Entry] = set()
+        self._disk_retry_at, self._disk_fault = 0.0, ""
+        self._resting = False
+        self.wake: Callable[[], None] = lambda: None
+        self.waiting = 0  # outcomes without a definitive verdict, as of the last step
+        claims.blocked = True  # until the outbox is open
+
+    # From any thread
+
+    def add(self, outcomes: list[Outcome]) -> None:
+        """Outcomes to be reported."""
+        self._ready.add(outcomes)
+        self.wake()
+
+    def adopt(self, open_outbox: Opener, emptied: Callable[[], None]) -> None:
+        """Delivers another outbox, too, opened in our thread; `emptied` is called when it is closed again, empty."""
+        self._to_open.append((open_outbox, emptied))
+        self.wake()
+
+    def retry_now(self) -> None:
+        """The dispatcher answers again: nothing needs to wait for its time."""
+        self._resting = False
+        self._delays.clear()
+        self.wake()
+
+    def rests(self) -> bool:
+        """Whether there is nothing to do but to wait."""
+        return self._resting and not self._ready and not self._to_open
+
+    # The thread's own
+
+    def step(self) -> float:
+        """Delivers one entry, if one is due; returns the seconds until the next turn."""
+        self._resting = False
+        try:
+            self._open_new()
+            self._persist()
+            return self._deliver_one()
+        except DISK_FAULTS as error:
+            self._disk_failed(error)
+        except sqlite3.DatabaseError as error:
+            self._heal(error)
+        finally:
+            self.waiting = len(self._ready) + sum(outbox.waiting() for outbox, _ in self._outboxes)
+        return 0.0 if not self._disk_fault else _DISK_RETRY
+
+    def close(self) -> None:
+        """To be called by the same thread that made the steps."""
+        for outbox, _ in self._outboxes:
+            outbox.close()
+
+    def send_unsaved(self) -> None:
+        """The last resort before the end of the process: what the disk did not take is sent from memory, once."""
+        while batch := self._ready.take():
+            lines = ",".join(outcome.body for outcome in batch).encode(errors="replace")
+            data = self._link.call("POST", "/submit-results", self._body(lines, None), _REPORT_TIME)
+            lease_ids = [outcome.lease_id for outcome in batch]
+            self._leases.settled(_settled(lease_ids, _verdicts(data, lease_ids)))
+
+    def _open_new(self) -> None:
+        while self._to_open:
+            open_outbox, emptied = self._to_open[0]
+            outbox = open_outbox()
+            self._outboxes.append((outbox, emptied))
+            self._leases.adopt(outbox.leases)
+            del self._to_open[0]
+
+    def _persist(self) -> None:
+        if self._disk_fault and self._clock() < self._disk_retry_at:
+            return
+        while batch := self._ready.take():
+            try:
+                entry = self._own.put(batch)
+            except Exception:
+                self._ready.put_back(batch)
+                raise
+            if self._delays.paused:
+                entry.lines = b""  # it will be read again when its time has come
+        self._disk_works()
+
+    def _deliver_one(self) -> float:
+        entry = self._delays.next(self._entries())
+        if entry is not None:
+            self._send(entry)
+            return 0.0
+        claim = self._claims.claim_beside(reporting=False)
+        if claim is not None:
+            self._claim(claim)
+            return 0.0
+        self._tidy()
+        self._resting = True
+        return _TICK
+
+    def _send(self, entry: Entry) -> None:
+        lines = entry.outbox.lines(entry)
+        if not lines:  # damaged, and in quarantine by now
+            self._forget(entry)
+            return
+        try:
+            self._upload(entry, lines)
+            self._report(entry, lines)
+        except Refused as refused:
+            self._put_off(entry, refused)
+        except TransportError:
+            self._delays.silence()
+        entry.lines = b""
+
+    def _upload(self, entry: Entry, line: bytes) -> None:
+        """A spool file goes ahead of its report. If it is refused, the verdict on the report says what that means."""
+        if entry.spool is None or entry in self._uploaded or not entry.spool.exists():
+            return
+        outcome = json.loads(line)
+        path = f"/result/{quote(outcome['lease_id'], safe='')}?store_id={quote(outcome['store_id'], safe='')}"
+        try:
+            with entry.spool.open("rb") as file:
+                self._link.call("PUT", path, file, _UPLOAD_TIME, outcome["result_ref"]["media_type"])
+            self._uploaded.add(entry)
+        except Refused as refused:
+            if refused.status in GENERAL:
+                raise
+            log.warning("the result of lease %s is refused: %s", outcome["lease_id"], refused)
+
+    def _report(self, entry: Entry, lines: bytes) -> None:
+        claim = self._claims.claim_beside(reporting=True)
+        body = self._body(lines.replace(b"\n", b","), claim)
+        try:
+            data = self._link.call("POST", "/submit-results", body, _REPORT_TIME)
+            verdicts = _verdicts(data, entry.lease_ids)
+        except TransportError:
+            if claim is not None:
+                self._leases.failed_claim(claim)
+            raise
+        try:
+            self._judge(entry, verdicts)  # before the claim: a lease that has ended is no twin of a new one
+        finally:
+            self._take(claim, data)
+
+    def _body(self, lines: bytes, claim: Claim | None) -> bytes:
+        """The outcomes are texts already; only what is around them is made here."""
+        head = {"worker_id": self._settings.worker_id, "instance_id": self._leases.instance_id}
+        tail = b"" if claim is None else b',"claim":' + json.dumps(self._claims.body(claim)).encode()
+        return json.dumps(head).encode()[:-1] + b',"outcomes":[' + lines + b"]" + tail + b"}"
+
+    def _take(self, claim: Claim | None, data: dict[str, Any]) -> None:
+        self._claims.obey(data.get("orders"))
+        if claim is None:
+            return
+        try:
+            self._claims.fed(claim, self._claims.take(claim, data.get("claim")))
+        except BadReply:  # refused: whoever repeats it learns why
+            self._leases.failed_claim(claim)
+
+    def _claim(self, claim: Claim) -> None:
+        with suppress(TransportError):  # the claimer repeats it
+            self._claims.call(claim)
+
+    # Verdicts
+
+    def _judge(self, entry: Entry, verdicts: list[dict[str, Any]]) -> None:
+        rest = [place for place, verdict in enumerate(verdicts) if verdict["verdict"] not in DEFINITIVE]
+        if not rest:
+            entry.outbox.settle(entry)
+            self._forget(entry)
+            return
+        self._leases.settled(_settled(entry.lease_ids, verdicts))
+        if len(rest) < len(verdicts):
+            entry.outbox.keep(entry, rest)
+        self._leases.refused(entry.lease_ids)
+        self._uploaded.discard(entry)
+        self._delays.put_off(entry)
+        self._age(entry, f"{verdicts[rest[0]]['verdict']} {verdicts[rest[0]].get('reason', '')}".strip())
+
+    def _put_off(self, entry: Entry, refused: Refused) -> None:
+        if refused.status in GENERAL:
+            self._delays.pause(entry, refused.retry_after)
+        elif refused.status in _TO_SPLIT and len(entry.lease_ids) > 1:
+            entry.outbox.split(entry)
+            return
+        else:
+            self._delays.put_off(entry)
+        self._age(entry, str(refused))
+
+    def _age(self, entry: Entry, reason: str) -> None:
+        seconds = self._delays.refused(entry)
+        if seconds is None:
+            log.warning("%d outcomes were refused (%s); they are kept", len(entry.lease_ids), reason)
+            seconds = 0.0
+        limit = self._settings.cache_ttl_seconds
+        if entry.refused_seconds + seconds >= limit:
+            log.error("%d outcomes were refused for %.0f s (%s): quarantined", len(entry.lease_ids), limit, reason)
+            entry.outbox.quarantine(entry, reason)
+            self._forget(entry)
+        elif seconds >= min(_LEAST_AGEING, limit / 20):
+            entry.outbox.age(entry, seconds)
+            self._delays.counted(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        self._leases.settled(entry.lease_ids)
+        self._delays.forget(entry)
+        self._uploaded.discard(entry)
+
+    # Disk
+
+    @property
+    def _own(self) -> Outbox:
+        return self._outboxes[0][0]
+
+    def _entries(self) -> Iterator[Entry]:
+        """Those of the dead are older than ours."""
+        for outbox, _ in reversed(self._outboxes):
+            yield from outbox.entries.values()
+
+    def _tidy(self) -> None:
+        for outbox, _ in self._outboxes:
+            outbox.sweep()
+        for outbox, emptied in [pair for pair in self._outboxes[1:] if not pair[0].entries]:
+            self._outboxes.remove((outbox, emptied))
+            outbox.close()
+            emptied()
+
+    def _disk_works(self) -> None:
+        if self._disk_fault:
+            log.info("outcomes can be made durable again")
+            self._disk_fault = ""
+        size = sum(outbox.size for outbox, _ in self._outboxes)
+        full = size >= FULL * self._settings.cache_max_bytes
+        if full and not self._claims.blocked:
+            log.warning(
+                "%d bytes of outcomes wait (CACHE_MAX_BYTES=%d): no more tasks are claimed",
+                size,
+                self._settings.cache_max_bytes,
+            )
+        self._claims.blocked = full
+
+    def _disk_failed(self, error: Exception) -> None:
+        self._claims.blocked = True
+        self._disk_retry_at = self._clock() + _DISK_RETRY
+        if not self._disk_fault:
+            log.error("outcomes cannot be made durable (%s): they stay in memory, no more tasks are claimed", error)
+        self._disk_fault = str(error)
+
+    def _heal(self, error: Exception) -> None:
+        log.error("the outbox is corrupt: %s", error)
+        for outbox, _ in self._outboxes:
+            known = {lease_id for entry in outbox.entries.values() for lease_id in entry.lease_ids}
+            outbox.reopen()
+            self._leases.settled(known - {lease[0] for lease in outbox.leases})
+        self._delays.clear()
+        self._uploaded.clear()
+
+
+def _verdicts(data: Any, lease_ids: list[str]) -> list[dict[str, Any]]:
+    """The verdicts of a well-formed reply, in the order of the outcomes; raises BadReply for any other."""
+    try:
+        verdicts: list[dict[str, Any]] = data["verdicts"]
+        well_formed = [one["lease_id"] for one in verdicts] == lease_ids and all(one["verdict"] for one in verdicts)
+    except (KeyError, TypeError):
+        well_formed = False
+    if not well_formed:
+        raise BadReply("/submit-results", "not one verdict for each outcome")
+    return verdicts
+
+
+def _settled(lease_ids: list[str], verdicts: list[dict[str, Any]]) -> list[str]:
+    return [lease_id for lease_id, one in zip(lease_ids, verdicts, strict=True) if one["verdict"] in DEFINITIVE]

@@ -1,0 +1,103 @@
+"""The local line, and who of the children gets what of it.
+
+Short tasks go to a child in groups of at most GROUP_SECONDS of expected work, so that it need not wait for each; a
+long or an unknown one is sent alone, to an idle child. A guess may be wrong: a line is taken back and shared anew when
+the task before it outlives GROUP_SECONDS, and at once when another child idles. So nothing waits behind a long task.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from math import ceil
+
+from worker.ledger import Held
+from worker.pace import Pace
+from worker.process import ChildProcess
+
+GROUP_SECONDS = 0.05
+GROUP_TASKS = 250
+REFILL_BELOW = 64  # tasks in a child's line: few enough to be passed in the time that a refill takes
+
+
+class Sharing:
+    """The tasks that stand in no child's line, oldest first."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._waiting: deque[Held] = deque()
+
+    def add(self, tasks: Iterable[Held]) -> None:
+        """Put tasks at the end."""
+        self._waiting.extend(tasks)
+
+    def put_back(self, tasks: Sequence[Held]) -> None:
+        """Put tasks that had been given out at the front again, in their order."""
+        for held in tasks:
+            held.child = None
+        self._waiting.extendleft(reversed(tasks))
+
+    def take_back(self, child: ChildProcess) -> None:
+        """Put back what the child has not taken from its line yet."""
+        self.put_back(child.take_back())
+
+    def remove(self, held: Held) -> None:
+        """Forget one that waits."""
+        self._waiting.remove(held)
+
+    def remove_all(self) -> list[Held]:
+        """Forget all that wait, and return them."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    def share_out(self, children: Sequence[ChildProcess]) -> None:
+        """Give what waits to children that have room, idle ones first, to each its part."""
+        self._relieve(children)
+        if not self._waiting:
+            return
+        with_room = sorted(filter(self._has_room, children), key=lambda child: len(child.line))
+        for place, child in enumerate(with_room):
+            self._give(child, ceil(len(self._waiting) / (len(with_room) - place)))
+
+    def next_check(self, children: Iterable[ChildProcess]) -> float:
+        """When a line is to be taken back if nothing happens before (monotonic)."""
+        return min((_stuck_at(child) for child in children), default=math.inf)
+
+    def _relieve(self, children: Sequence[ChildProcess]) -> None:
+        now = time.monotonic()
+        for child in children:
+            if now >= _stuck_at(child):
+                self.take_back(child)
+        if not self._waiting and any(child.idle and not child.doomed for child in children):
+            self.take_back(max(children, key=lambda child: len(child.line)))
+
+    def _has_room(self, child: ChildProcess) -> bool:
+        if child.doomed:
+            return False
+        return child.idle or (len(child.line) < REFILL_BELOW and self._load(child) < GROUP_SECONDS)
+
+    def _load(self, child: ChildProcess) -> float:
+        """Seconds of work before it, by expectation; infinite when its task has outlived that."""
+        load = sum(self._expected(held) for held in child.line)
+        if child.current is None:
+            return load
+        if time.monotonic() >= child.current.started_at + GROUP_SECONDS:
+            return math.inf
+        return load + self._expected(child.current)
+
+    def _expected(self, held: Held) -> float:
+        return self._pace.expected(held.task.task_type)
+
+    def _give(self, child: ChildProcess, share: int) -> None:
+        load = self._load(child)
+        for _ in range(min(share, GROUP_TASKS - len(child.line))):
+            load += self._expected(self._waiting[0])
+            if (load > GROUP_SECONDS and not child.idle) or not child.send(self._waiting[0]):
+                return
+            self._waiting.popleft()
+
+
+def _stuck_at(child: ChildProcess) -> float:
+    """When the tasks in its line have waited too long for the one before them."""
+    return child.current.started_at + GROUP_SECONDS if child.line and child.current is not None else math.inf

@@ -1,0 +1,255 @@
+"""One worker: claims tasks, runs them in children, keeps outcomes until they have their verdicts.
+
+Threads, and what each owns:
+
+    main        signals, start and end; waits otherwise
+    supervisor  the children (supervisor.py); calls our `_Sink`: notes started leases, passes on outcomes and news
+    claimer     the claim that waits at the dispatcher (claimer.py)
+    reporter    the outbox, reports, and the claims that ride on them (reporter.py)
+    heartbeat   nothing but heartbeats (heartbeat.py)
+    siblings    the locks of dead instances and the reports of their death (siblings.py)
+
+They share `Leases` (leases.py), whose lock is never held for long, and call the dispatcher through one `Link`.
+
+A worker whose instance is held dead by the dispatcher, though it lives, goes on under a fresh instance id in the same
+folder, under the same lock, with the same children: nothing it holds moves, so nothing can get lost on the way. The
+dispatcher has ended the leases of the dead id; the next heartbeat lists them and learns which are lost, and outcomes
+that are there already are delivered and count as late.
+
+The end (SIGTERM, SIGINT, the order `stop`): nothing more is claimed, the waiting claim is ended by a higher number,
+what has not begun is handed back, what runs may finish (a second signal hands that back, too), the outbox is emptied.
+Unless something is left in it, or a claim is still unanswered, the instance folder goes, for nobody needs to report a
+death; else it stays for a successor.
+"""
+
+import logging
+import os
+import platform
+import queue
+import signal
+import socket
+import threading
+import time
+from functools import partial
+from typing import Any
+
+from client.transport import Transport, TransportError
+from worker import instance
+from worker.claimer import Claimer
+from worker.claims import Claims
+from worker.config import INLINE_RESULT_BYTES, VERSION, WorkerSettings
+from worker.handlers import probe
+from worker.heartbeat import Heartbeat
+from worker.instance import Instance
+from worker.leases import Leases
+from worker.link import Link
+from worker.loop import Loop
+from worker.model import Outcome
+from worker.quarantine import Quarantine
+from worker.reporter import Reporter
+from worker.siblings import Siblings, open_outbox
+from worker.supervisor import Supervisor, SupervisorSettings
+
+log = logging.getLogger(__name__)
+_FLUSH = 10.0  # seconds for the last reports
+_LOOK = 0.1  # seconds between looks while draining
+_ORDER = "order to stop"
+
+
+class NothingToRun(Exception):
+    """There is no handler for any of the task types that this worker may run."""
+
+
+class Worker:
+    """Made and run once, by the main thread. Raises InstanceError, NothingToRun, ValueError (a bad URL or token)."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._link = Link(Transport(settings.dispatcher_url, settings.dispatcher_token or None))
+        self._schemas = _handlers(settings)
+        self._instance = instance.create(settings.cache_dir, settings.worker_id)
+        self._quarantine = Quarantine(self._instance.quarantine, self._instance.folder.name)
+        self._leases = Leases(self._instance.folder.name)
+        self._supervisor = Supervisor(_for_supervisor(settings, self._instance), self)
+        self._claims = Claims(
+            settings, sorted(self._schemas), self._link, self._leases, self._supervisor, self.finished
+        )
+        self._reporter = Reporter(
+            settings, partial(open_outbox, self._instance), self._link, self._leases, self._claims
+        )
+        self._heartbeat = Heartbeat(
+            settings,
+            self._register(),
+            self._host,
+            self._link,
+            self._leases,
+            self._supervisor,
+            self._claims,
+            self._renew,
+        )
+        self._siblings = Siblings(settings, self._link, self._leases, self._reporter)
+        self._signals: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._renewing = threading.Lock()
+        self._connect()
+
+    def run(self) -> None:
+        """Until a signal or the order to stop has come and all is handed back."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: self._signals.put(signal.Signals(number).name))
+        self._supervisor.start()
+        waiting = self._siblings.look()
+        log.info("started: %s; %d results waiting to be sent", self._described(), waiting)
+        for loop in self._loops:
+            loop.start()
+        reason = self._signals.get()
+        log.info("%s: nothing more is claimed, running tasks may finish; a second signal hands them back", reason)
+        self._drain()
+        self._flush()
+        self._end()
+
+    # What the supervisor tells, in its thread
+
+    def started(self, lease_ids: list[str]) -> None:
+        self._leases.started(lease_ids)
+        try:
+            self._instance.note_started(lease_ids, self._leases.open_notes)
+        except OSError as error:  # at worst, a crash of this very worker will not be charged to these tasks
+            log.debug("started leases cannot be noted: %s", error)
+
+    def finished(self, outcomes: list[Outcome]) -> None:
+        self._leases.finished([outcome.lease_id for outcome in outcomes])
+        self._reporter.add(outcomes)
+
+    def progressed(self, lease_id: str, update: dict[str, Any]) -> None:
+        self._leases.progressed(lease_id, update)
+        self._heartbeat.hint()
+
+    # Wiring
+
+    def _connect(self) -> None:
+        claimer = Claimer(self._settings, self._leases, self._claims, self._heartbeat.confirm, self._renew)
+        claiming = Loop("claimer", claimer.step)
+        reporting = Loop("reporter", self._reporter.step, at_end=self._reporter.close)
+        beating = Loop("heartbeat", self._heartbeat.step)
+        self._loops = (beating, reporting, claiming, Loop("siblings", self._siblings.step))
+        self._reporter.wake, self._heartbeat.wake = reporting.wake, beating.wake
+        self._claims.note_store = self._instance.note_store
+        self._claims.on_stop = lambda: self._signals.put(_ORDER)
+
+        def on_return() -> None:
+            self._reporter.retry_now()
+            claiming.wake()
+
+        self._link.on_return = on_return
+
+    def _register(self) -> dict[str, Any]:
+        return {
+            "task_types": self._schemas,
+            "concurrency": self._settings.worker_concurrency,
+            "queues": list(self._settings.worker_queues) or None,
+            "labels": list(self._settings.worker_labels),
+            "version": VERSION,
+        }
+
+    def _host(self) -> dict[str, Any]:
+        return {
+            "hostname": socket.gethostname(),
+            "pid": os.getpid(),
+            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            "running": len(self._supervisor.running()),
+            "outbox": self._reporter.waiting,
+            "quarantined": self._quarantine.count(),
+        }
+
+    def _described(self) -> str:
+        types = ", ".join(sorted(self._schemas))
+        return (
+            f"worker {self._settings.worker_id}, dispatcher {self._settings.dispatcher_url}, "
+            f"concurrency {self._settings.worker_concurrency}, task types {types}, cache {self._instance.folder}"
+        )
+
+    def _renew(self, dead_id: str) -> None:
+        """The dispatcher holds this instance dead: go on under another id."""
+        with self._renewing:
+            if self._leases.instance_id == dead_id:  # else another thread has heard it, too
+                self._leases.renew(self._instance.renew())
+                log.warning("the dispatcher holds instance %s dead: going on as %s", dead_id, self._leases.instance_id)
+
+    # The end
+
+    def _drain(self) -> None:
+        self._claims.draining = True
+        limit = self._settings.worker_drain_seconds
+        deadline = time.monotonic() + limit if limit else float("inf")
+        while True:
+            self._supervisor.release_waiting()  # again and again: an answer to a claim may have been on its way
+            if self._supervisor.wait_idle(_LOOK):
+                break
+            if self._hurried() or time.monotonic() >= deadline:
+                log.info("running tasks are handed back: %d", len(self._supervisor.running()))
+                self._supervisor.release_running()
+        self._supervisor.close()
+
+    def _flush(self) -> None:
+        """Gives the last reports, and the end of the waiting claim, a little time."""
+        self._reporter.retry_now()
+        deadline = time.monotonic() + _FLUSH
+        while time.monotonic() < deadline and not self._hurried(_LOOK):
+            if self._reporter.rests() and (self._leases.idle() or self._link.silent):
+                break
+
+    def _end(self) -> None:
+        self._heartbeat.close()
+        for loop in self._loops:
+            loop.stop()
+        _, reporting, _, siblings = self._loops
+        if reporting.join(_FLUSH):
+            self._send_unsaved()
+        if siblings.join(_FLUSH):
+            self._siblings.leave()
+        if self._leases.idle() and not self._reporter.waiting:
+            self._instance.drop()
+            log.info("ended; everything is handed back")
+        else:
+            self._instance.leave()
+            log.warning("ended; %d outcomes stay in %s", self._reporter.waiting, self._instance.outbox)
+        self._link.close()
+
+    def _send_unsaved(self) -> None:
+        try:
+            self._reporter.send_unsaved()
+        except TransportError as error:
+            log.error("outcomes that could not be made durable are lost, their leases will expire: %s", error)
+
+    def _hurried(self, seconds: float = 0.0) -> bool:
+        """Whether one more signal comes within these seconds."""
+        try:
+            return self._signals.get(timeout=seconds or None, block=seconds > 0) != _ORDER
+        except queue.Empty:
+            return False
+
+
+def _for_supervisor(settings: WorkerSettings, own: Instance) -> SupervisorSettings:
+    return SupervisorSettings(
+        concurrency=settings.worker_concurrency,
+        task_paths=settings.task_paths(),
+        spool=own.spool,
+        result_max_bytes=settings.result_max_bytes,
+        inline_result_bytes=INLINE_RESULT_BYTES,
+        inherit_fds=(own.lock,),
+    )
+
+
+def _handlers(settings: WorkerSettings) -> dict[str, Any]:
+    """The task types of this worker with their schemas; what cannot be imported is reported and skipped."""
+    found = probe(settings.task_paths())
+    for name, error in sorted(found.errors.items()):
+        log.error("handler %s is skipped: %s", name, error)
+    wanted = settings.worker_task_types or tuple(found.types)
+    for task_type in wanted:
+        if task_type not in found.types:
+            log.warning("WORKER_TASK_TYPES names %s, for which there is no handler", task_type)
+    usable = {task_type: found.types[task_type] for task_type in wanted if task_type in found.types}
+    if not usable:
+        raise NothingToRun(f"no handler to run in {', '.join(map(str, settings.task_paths()))}")
+    return usable
