@@ -11,7 +11,9 @@ import statistics
 import time
 from pathlib import Path
 
-from farm import farm, tell
+from report import ROOT, tell
+
+from client.testing import LocalCluster
 
 
 def fsync_ms(folder: Path, n: int = 200) -> float:
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=300)
     options = parser.parse_args()
     times = []
-    with farm(1, 2) as running:
+    with LocalCluster(1, 2, parent=ROOT) as running:
         for _ in range(options.tasks + 20):
             began = time.perf_counter()
             assert running.client.result(running.client.submit("noop")) == {}

@@ -9,10 +9,12 @@ import argparse
 import statistics
 import time
 
-from farm import Farm, farm, tell
+from report import ROOT, tell
+
+from client.testing import LocalCluster
 
 
-def run(farm: Farm, tasks: int) -> float:
+def run(farm: LocalCluster, tasks: int) -> float:
     """Tasks per second of one round."""
     began = time.perf_counter()
     ids = farm.client.submit_many({"task_type": "noop", "task_data": {}} for _ in range(tasks))
@@ -30,7 +32,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    with farm(options.workers, options.concurrency) as running:
+    with LocalCluster(options.workers, options.concurrency, parent=ROOT) as running:
         run(running, 200)
         rates = [run(running, options.tasks) for _ in range(options.rounds)]
     figures = {"tasks": options.tasks, "workers": options.workers, "children": options.concurrency}

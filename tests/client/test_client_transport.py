@@ -1,8 +1,10 @@
 """One exchange: what it returns, what it raises, and which connection it uses."""
 
+import contextlib
 import io
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,14 @@ def test_no_more_than_the_pool_size_stays_open(server: Server) -> None:
     transport.close()
 
 
+def test_a_call_after_close_works_and_keeps_nothing_open(server: Server, transport: Transport) -> None:
+    server.answer(success(1), success(2), success(3))
+    transport.call("GET", "/stats")
+    transport.close()
+    assert [transport.call("GET", "/stats") for _ in range(2)] == [2, 3]
+    assert connections(server) == [1, 2, 3]
+
+
 def test_threads_do_not_share_a_connection(server: Server, transport: Transport) -> None:
     server.answer(*[success("x" * 1000)] * 40)
     answers: list[Any] = []
@@ -207,6 +217,54 @@ def test_a_connection_lost_within_the_answer_is_unreachable(server: Server, tran
     server.answer(Answer(text, "close"))
     with pytest.raises(Unreachable):
         transport.call("GET", "/stats")
+
+
+def _drip(listener: socket.socket, head: bytes) -> None:
+    sock, _ = listener.accept()
+    with sock, contextlib.suppress(OSError):
+        sock.recv(1000)
+        sock.sendall(head)
+        while True:
+            sock.sendall(b"x")
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"Content-Length: 9999", b"Content-Length: 9999\r\nConnection: close", b"Connection: close"],
+    ids=["kept", "closed", "unbounded"],
+)
+def test_an_answer_that_drips_is_given_up_at_its_deadline(head: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dripping = threading.Thread(target=_drip, args=(listener, b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n"))
+        dripping.start()
+        transport, started = Transport(f"http://127.0.0.1:{listener.getsockname()[1]}"), time.monotonic()
+        with pytest.raises(Unreachable, match=r"nothing within 0\.2 s"):
+            transport.call("GET", "/stats", timeout=0.2)
+        assert time.monotonic() - started < 2
+        transport.close()
+        dripping.join()
+
+
+def test_sending_has_the_time_of_the_call_not_that_of_connecting() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def dawdle() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            time.sleep(0.4)
+            left = 20_000_000
+            while left > 0:
+                left -= len(sock.recv(1_000_000))
+            sock.sendall(success(1).text)
+
+    thread = threading.Thread(target=dawdle)
+    thread.start()
+    transport = Transport(f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.1)
+    assert transport.call("PUT", "/result/1-5f", b"x" * 20_000_000) == 1
+    transport.close()
+    thread.join()
+    listener.close()
 
 
 # --- streams
