@@ -68,10 +68,10 @@ class LocalCluster:
         workers: int = 1,
         concurrency: int = 2,
         settings: Mapping[str, str] | None = None,
-        folder: Path | None = None,
+        parent: Path | None = None,
     ) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="taskmill-") if folder is None else None
-        self.folder = Path(self._temporary.name) if self._temporary else Path(str(folder))
+        self._temporary = tempfile.TemporaryDirectory(prefix=".taskmill-", dir=parent)
+        self.folder = Path(self._temporary.name)
         own = {"DB_PATH": f"{self.folder}/queue.db", "CACHE_DIR": f"{self.folder}/cache", "DISPATCHER_PORT": "0"}
         self.env = {**os.environ, **own, "WORKER_CONCURRENCY": str(concurrency), **(settings or {})}
         self._names = [f"worker-{n + 1}" for n in range(workers)]
