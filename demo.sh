@@ -3,7 +3,7 @@
 #
 # All that it starts runs in the background in a process group of its own, so that Ctrl-C reaches only this script
 # and a signal is answered at once, also while a step is running. Everything ends in clean_up, whatever the cause:
-# the step, the workers, then the dispatcher, politely; what is still there after a grace is killed.
+# steps and workers, then the dispatcher, politely; what is still there after a grace is killed.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")" >/dev/null
 
@@ -12,16 +12,9 @@ case ${1:-} in
     *) echo "usage: ./demo.sh [--exit]" >&2 && exit 2 ;;
 esac
 
-home=$(mktemp -d "${TMPDIR:-/tmp}/taskmill-demo.XXXXXX")
-step=()  # process ids
+home=
+dispatcher=
 workers=()
-dispatcher=()
-
-# The demo's own small world, whatever .env says (set to nothing means unset).
-export DB_PATH=$home/taskmill.db CACHE_DIR=$home/cache PRIMES_MAX_LIMIT=100000000
-export DISPATCHER_HOST=127.0.0.1 DISPATCHER_PORT=${DISPATCHER_PORT:-5000}
-export DISPATCHER_TOKEN='' DISPATCHER_CA='' WORKER_ID='' TASKS_PATH=''
-export WORKER_QUEUES='' WORKER_TASK_TYPES='' WORKER_LABELS=''
 
 start() {  # COMMAND...: in its own process group; its id is then in $!
     set -m
@@ -31,14 +24,7 @@ start() {  # COMMAND...: in its own process group; its id is then in $!
 
 run() {  # COMMAND...: to its end
     start "$@"
-    step=($!)
     wait $!
-    step=()
-}
-
-say_and_run() {
-    echo "\$ $*"
-    run "$@"
 }
 
 logged() {  # NAME COMMAND...
@@ -47,11 +33,18 @@ logged() {  # NAME COMMAND...
     exec "$@" >"$log" 2>&1
 }
 
-start_dispatcher() {  # on PORT; false when it did not come up
+make_home() {  # the demo's own small world, whatever .env says (set to nothing means unset)
+    home=$(mktemp -d "${TMPDIR:-/tmp}/taskmill-demo.XXXXXX")
+    export DB_PATH=$home/taskmill.db CACHE_DIR=$home/cache LOG_LEVEL=INFO PRIMES_MAX_LIMIT=100000000
+    export DISPATCHER_HOST=127.0.0.1 DISPATCHER_PORT=${DISPATCHER_PORT:-5000} DISPATCHER_TOKEN='' DISPATCHER_CA=''
+    export WORKER_ID='' WORKER_QUEUES='' WORKER_TASK_TYPES='' WORKER_LABELS='' WORKER_DRAIN_SECONDS=3 TASKS_PATH=''
+}
+
+start_dispatcher() {  # PORT: false when it did not come up
     DISPATCHER_PORT=$1 start logged dispatcher ./start_dispatcher.sh
-    dispatcher=($!)
+    dispatcher=$!
     until url=$(grep -om1 'listening on http://[^ ]*' "$home/dispatcher.log" 2>/dev/null); do
-        kill -0 "${dispatcher[0]}" 2>/dev/null || return 1
+        kill -0 "$dispatcher" 2>/dev/null || return 1
         sleep 0.1
     done
     export DISPATCHER_URL=${url#listening on }
@@ -62,14 +55,27 @@ start_worker() {
     workers+=($!)
 }
 
-check() {  # TASK_ID COUNT: the task has completed and found that many primes
-    .venv/bin/python - "$DISPATCHER_URL/task/$1?wait=25" "$2" <<'PYTHON'
+field() {  # PATH NAME...: those fields of the answer's data
+    .venv/bin/python - "$DISPATCHER_URL$1" "${@:2}" <<'PYTHON'
 import json, sys, urllib.request
-data = json.load(urllib.request.urlopen(sys.argv[1], timeout=40))["data"]
-count, expected = data.get("count"), int(sys.argv[2])
-print(f"task {data['task_id']}: {data['status']}, {count:,} primes, by {data['assigned_to']}")
-sys.exit(0 if (data["status"], count) == ("completed", expected) else f"wrong: expected {expected:,}")
+with urllib.request.urlopen(sys.argv[1], timeout=40) as answer:
+    data = json.load(answer)["data"]
+print(*(data.get(name) for name in sys.argv[2:]))
 PYTHON
+}
+
+wait_for_workers() {
+    until [[ $(field /stats active_workers) = "${#workers[@]}" ]]; do
+        for pid in "$dispatcher" "${workers[@]}"; do kill -0 "$pid"; done
+        sleep 0.2
+    done
+}
+
+check() {  # TASK_ID COUNT: the task has completed and found that many primes
+    local result
+    result=$(field "/task/$1?wait=25" status count assigned_to)
+    echo "task $1: $result"
+    [[ $result = "completed $2 "* ]] || { echo "wrong: expected completed, $2 primes" >&2 && exit 1; }
 }
 
 stop() {  # GRACE_SECONDS PID...
@@ -83,14 +89,15 @@ stop() {  # GRACE_SECONDS PID...
 }
 
 clean_up() {
-    local status=$?
+    local status=$? others
     trap '' INT TERM HUP PIPE
     set +e
     ((status == 0 || status > 128)) || tail -n 15 "$home"/*.log >&2
     {
-        stop 3 "${step[@]+"${step[@]}"}"
-        stop 10 "${workers[@]+"${workers[@]}"}"
-        stop 6 "${dispatcher[@]+"${dispatcher[@]}"}"
+        others=$(jobs -pr | grep -vx "$dispatcher")
+        # shellcheck disable=SC2086  # a list of numbers
+        stop 10 $others
+        [[ -z $dispatcher ]] || stop 6 "$dispatcher"
         wait
     } 2>/dev/null
     rm -rf "$home"
@@ -103,18 +110,23 @@ trap 'exit 143' TERM
 trap 'exit 129' HUP
 trap 'exit 141' PIPE
 
+make_home
 run ./setup_venv.sh
 start_dispatcher "$DISPATCHER_PORT" || start_dispatcher 0
 echo "The dispatcher listens on $DISPATCHER_URL; two workers join it."
 start_worker worker-1
 start_worker worker-2
-say_and_run .venv/bin/python add_task.py 5 100000
-say_and_run .venv/bin/python add_task.py --type prime --data '{"limit": 100000000}' --wait
-
+wait_for_workers
+echo "Five tasks, the primes up to 100,000:  python3 add_task.py 5 100000"
+run .venv/bin/python add_task.py 5 100000
+echo "One more, up to 100,000,000:  python3 add_task.py --type prime --data '{\"limit\": 100000000}' --wait"
+run .venv/bin/python add_task.py --type prime --data '{"limit": 100000000}' --wait
+echo "The results (state, number of primes, worker):"
 for id in 1 2 3 4 5; do check $id 9592; done
 check 6 5761455
 [[ ${1:-} != --exit ]] || exit 0
 
+trap 'exit 0' INT TERM HUP  # the ordinary end
 cat <<EOT
 
 All is right. The dispatcher and both workers keep running; go on in another terminal:
@@ -126,5 +138,4 @@ All is right. The dispatcher and both workers keep running; go on in another ter
   ./start_worker.sh worker-3
 Ctrl-C ends it all.
 EOT
-trap 'exit 0' INT TERM HUP  # the ordinary end
-wait "${dispatcher[0]}"
+wait "$dispatcher"

@@ -17,7 +17,7 @@ class JsonError(ValueError):
     """The text or value breaks the profile; the message says how and, where known, at which path."""
 
 
-def parse(body: bytes | str) -> Any:
+def parse(body: bytes | str, depth: int = MAX_DEPTH) -> Any:
     """The value of a JSON text; raises JsonError naming what breaks the profile."""
     try:
         text = body if isinstance(body, str) else body.decode("utf-8")
@@ -25,15 +25,15 @@ def parse(body: bytes | str) -> Any:
     except UnicodeDecodeError as error:
         raise JsonError(f"not valid UTF-8 at byte {error.start}") from None
     except RecursionError:
-        raise JsonError(f"nested deeper than {MAX_DEPTH} levels") from None
+        raise JsonError(f"nested deeper than {depth} levels") from None
     except JsonError:
         raise
     except ValueError as error:
         raise JsonError(f"not valid JSON: {error}") from None
     if "\\u" in text:
         _refuse_odd_escapes(text)
-    if text.count("[") + text.count("{") > MAX_DEPTH:
-        _check_depth(value)
+    if text.count("[") + text.count("{") > depth:
+        _check_depth(value, depth)
     return value
 
 
@@ -84,12 +84,12 @@ def _refuse_odd_escapes(text: str) -> None:
         raise JsonError("a lone surrogate is not valid text") from None
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: Any, limit: int) -> None:
     level, depth = [value], 0
     while level:
         depth += 1
-        if depth > MAX_DEPTH + 1:
-            raise JsonError(f"nested deeper than {MAX_DEPTH} levels")
+        if depth > limit + 1:
+            raise JsonError(f"nested deeper than {limit} levels")
         level = [child for item in level for child in _children(item)]
 
 

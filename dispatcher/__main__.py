@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from dispatcher.queue import Queue
 from dispatcher.store.sqlite import SqliteStore
 
 log = logging.getLogger("taskmill")
+SPARE_THREADS = 64  # never held by a request that waits: heartbeats and reports must not queue behind claims
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,10 +54,13 @@ def _log_to_stderr(level: str) -> None:
 
 
 def _run(settings: DispatcherSettings) -> int:
-    listener = server.listen(settings.host, settings.port)
-    store = SqliteStore(settings.db_path)
+    with server.listen(settings.host, settings.port) as listener:
+        return _serve(settings, listener, SqliteStore(settings.db_path))
+
+
+def _serve(settings: DispatcherSettings, listener: socket.socket, store: SqliteStore) -> int:
     log.info("Taskmill %s, %s, %s", VERSION, settings.db_path, store.describe())
-    queue = Queue(store, settings.terms)
+    queue = Queue(store, settings.terms, most_waiting=max(settings.threads - SPARE_THREADS, 1))
     loops = _loops(queue, settings)
     for loop in loops:
         loop.start()
@@ -76,4 +81,4 @@ def _loops(queue: Queue, settings: DispatcherSettings) -> list[Loop]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    server.leave(main())

@@ -10,6 +10,7 @@ from dispatcher.routes import auth, classic, errors, status, submit, tasks, work
 def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
     """The HTTP face of a queue."""
     app = Flask("dispatcher", static_folder=None)
+    app.url_map.merge_slashes = False  # a path is right or wrong; nothing is redirected
     errors.install(app)
     auth.install(app, settings.token, is_loopback(settings.host))
     expected = f"Bearer {settings.token}".encode()

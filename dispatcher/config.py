@@ -43,9 +43,20 @@ def check(settings: DispatcherSettings, insecure: bool) -> None:
         raise SettingError("LOG_LEVEL", settings.log_level, "must be DEBUG, INFO, WARNING or ERROR")
     if settings.token and not re.fullmatch(r"[!-~]+", settings.token):
         raise SettingError("DISPATCHER_TOKEN", "(hidden)", "must be printable ASCII without spaces")
+    if not 0 <= settings.port <= 65535:  # one given on the command line was not checked yet
+        raise SettingError("DISPATCHER_PORT", settings.port, "must be from 0 to 65535")
+    if not _is_host(settings.host):
+        raise SettingError("DISPATCHER_HOST", settings.host, "is not an address or a host name")
     if not settings.token and not insecure and not is_loopback(settings.host):
         reason = "binding any but a loopback address needs DISPATCHER_TOKEN (or --insecure)"
         raise SettingError("DISPATCHER_HOST", settings.host, reason)
+
+
+def _is_host(host: str) -> bool:
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -29,7 +29,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from granian.http import HTTP1Settings
 from granian.wsgi import _callback_wrapper
@@ -86,10 +86,11 @@ def serve(
     body_limit: int,
     on_stop: Callable[[], None],
 ) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code. `on_stop` must make every waiting request answer soon.
+    """Serves until SIGTERM or SIGINT; the exit code, for `leave`. To be called in the main thread.
 
-    Call it in the main thread. A request whose body is cut short raises ClientDisconnected where the application
-    reads it, and one of undeclared length that exceeds `body_limit` RequestEntityTooLarge.
+    `on_stop` must make every waiting request answer soon, and those that come later at once. A body that is cut
+    short raises ClientDisconnected where the application reads it; one of undeclared length that exceeds
+    `body_limit`, RequestEntityTooLarge.
     """
     url, port = url_of(listener), listener.getsockname()[1]
     bell, caught = _Bell(), _catch_stop_signals()
@@ -102,6 +103,17 @@ def serve(
     on_stop()
     worker.stop(port)
     return 0
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process, when all that must be closed is closed.
+
+    Not by `sys.exit`: threads of granian that come back while Python is being taken down would abort the process.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class _Worker:

@@ -2,7 +2,8 @@
 
 Two lanes claim. The claimer's claim waits at the dispatcher (mechanism 5); the reporter's claims ride on reports and
 never wait. A higher number ends the older wait, so a claim beside the waiting one goes out exactly when it asks for
-more than the waiting one does. While reports bring all the tasks they ask for, the claimer holds off.
+more than the waiting one does; the claimer holds off until that is answered, and while reports bring all the tasks
+they ask for.
 """
 
 import logging
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from client.transport import BadReply, TransportError
+from client.transport import BadReply
 from worker.config import WorkerSettings
 from worker.handback import released
 from worker.leases import Claim, Leases
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 MAX_TASKS = 1000  # in one claim, see DESIGN section 5
 LONGEST_WAIT = 25.0  # seconds
 _ANSWER_TIME = 10.0  # seconds that a claim's answer may take beyond its wait
+_UNDER_WAY = 0.02  # seconds between looks whether a claim beside was answered
 _FLOW = 0.2  # seconds that one full report reply keeps the claimer off
 
 
@@ -93,8 +95,12 @@ class Claims:
         return None
 
     def hold_off(self) -> float:
-        """Seconds for which the reports carry the claims and nobody needs to wait for work."""
-        return max(0.0, self._fed_until - self._clock())
+        """Seconds for which nobody needs to wait for work: reports bring it, or a claim beside is under way.
+
+        Two claims at once would ask for the same room twice.
+        """
+        fed = max(0.0, self._fed_until - self._clock())
+        return fed or (_UNDER_WAY if self._leases.claiming() else 0.0)
 
     def body(self, claim: Claim) -> dict[str, Any]:
         """The claim as a report carries it; by itself it names worker and instance, too."""
@@ -109,7 +115,7 @@ class Claims:
                 self._parked = claim
             data = self._link.post("/get-tasks", {**named, **self.body(claim)}, claim.wait_seconds + _ANSWER_TIME)
             return self.take(claim, data), data
-        except TransportError:
+        except Exception:
             self._leases.failed_claim(claim)
             raise
         finally:
@@ -124,8 +130,7 @@ class Claims:
             store_id, tasks = str(data["store_id"]), _tasks(data)
         except (KeyError, TypeError) as error:
             raise BadReply("/get-tasks", f"no answer to a claim: {error!r}") from None
-        if store_id != self._leases.store_id:
-            self.note_store(store_id)
+        self.note_store(store_id)
         fresh, unwanted = self._leases.answered_claim(claim, store_id, tasks)
         if self.draining:
             fresh, unwanted = [], unwanted + fresh

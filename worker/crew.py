@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from worker.framing import ENDS, PROGRESS, STARTED, STOPPED, Frame, FrameError
 from worker.ledger import RELEASED, Ending, Held, Ledger, News
 from worker.model import Task
 from worker.pace import Pace
-from worker.process import ChildProcess, ChildSettings
+from worker.process import ChildProcess, SupervisorSettings
 from worker.sharing import Sharing
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
@@ -26,21 +26,10 @@ LAST_CHUNKS = 32  # of a dead child's output: what it started may go on printing
 log = logging.getLogger(__name__)
 
 
-class CrewSettings(ChildSettings, Protocol):
-    """The part of the supervisor's settings that its thread needs."""
-
-    @property
-    def concurrency(self) -> int: ...
-    @property
-    def recycle_after(self) -> int: ...
-    @property
-    def kill_grace(self) -> float: ...
-
-
 class Crew:
     """Runs every task it takes in a child, and settles it."""
 
-    def __init__(self, settings: CrewSettings, selector: selectors.BaseSelector) -> None:
+    def __init__(self, settings: SupervisorSettings, selector: selectors.BaseSelector) -> None:
         self.children: list[ChildProcess] = []
         self.pace = Pace()
         self.failures = 0  # children in a row that ended without having run anything
@@ -92,10 +81,11 @@ class Crew:
                     held.ending = held.ending or RELEASED
                 child.kill()
 
-    def kill_all(self) -> None:
+    def abandon(self) -> None:
         """Leave no child behind: the supervisor's thread has failed."""
         for child in chain(self.children, self._leaving):
             child.kill()
+            child.bury()
 
     def close(self) -> None:
         """Give back what is left and dismiss the children."""
@@ -173,11 +163,6 @@ class Crew:
         self._start_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10))
         if self.failures >= PATIENCE and not self.children:
             self.release_waiting()
-
-    def _recycle(self, child: ChildProcess) -> None:
-        self._sharing.take_back(child)
-        if child.idle:  # else it has just taken one more, and goes after that
-            self._dismiss(child)
 
     def _dismiss(self, child: ChildProcess) -> None:
         child.dismiss(time.monotonic() + self._settings.kill_grace)
@@ -271,5 +256,5 @@ class Crew:
             self._sharing.put_back([held])  # the order was meant for the task before
         if child.doomed:
             child.kill()  # what it was to stop has ended; should it have begun another, that runs elsewhere
-        elif 0 < self._settings.recycle_after <= child.ran:
-            self._recycle(child)
+        elif child.idle and not child.allowance:
+            self._dismiss(child)

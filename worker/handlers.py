@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from common.json_profile import JsonError, parse
 from common.settings import ROOT
+from worker import leftovers
 from worker.loading import SUFFIX, TYPE_NAME
 from worker.outcomes import clean
 from worker.process import described, environment
@@ -85,6 +87,7 @@ class _Report:
 def _probe_once(files: Mapping[str, Path], seconds: float) -> _Report:
     paths = json.dumps({task_type: str(path) for task_type, path in files.items()})
     command = [sys.executable, "-I", "-c", _BOOT, str(ROOT), paths]
+    mark = uuid4().hex
     try:
         done = subprocess.run(
             command,
@@ -92,11 +95,13 @@ def _probe_once(files: Mapping[str, Path], seconds: float) -> _Report:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=seconds,
-            env=environment(),
+            env=environment() | {leftovers.MARKER: mark},
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
         return _Report((error.stdout or b"").splitlines(), f"its import took more than {seconds:g} s")
+    finally:
+        leftovers.kill(mark)
     return _Report(done.stdout.splitlines(), f"its import ended the interpreter: {described(done.returncode)}")
 
 

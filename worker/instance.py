@@ -45,8 +45,9 @@ class Instance:
     def __init__(self, folder: Path, lock: int) -> None:
         self.folder = folder
         self.lock = lock  # the descriptor that children inherit
+        self._stores: set[str] = set()
         self._notes = -1
-        self._noted = 0
+        self._noted, self._note_limit = 0, _NOTE_LIMIT
 
     @property
     def worker_id(self) -> str:
@@ -76,11 +77,12 @@ class Instance:
         return instance_id
 
     def stores(self) -> list[str]:
-        return _lines(self.folder / "stores")
+        return list(dict.fromkeys(_lines(self.folder / "stores")))
 
     def note_store(self, store_id: str) -> None:
-        """Remembers that leases may come from this store."""
-        if store_id not in self.stores():
+        """Remembers that leases come from this store; cheap after the first time. Raises OSError."""
+        if store_id not in self._stores:
+            self._stores.add(store_id)
             self._append_durably("stores", store_id)
 
     def started(self) -> list[str]:
@@ -97,7 +99,7 @@ class Instance:
             self._notes = os.open(self.folder / "started", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(self._notes, text)
         self._noted += len(text)
-        if self._noted > _NOTE_LIMIT:
+        if self._noted > self._note_limit:
             self._rewrite_notes({*open_ones(), *lease_ids})
 
     def drop(self) -> None:
@@ -120,7 +122,7 @@ class Instance:
         fresh.write_bytes(text)
         fresh.replace(self.folder / "started")
         os.close(self._notes)
-        self._notes, self._noted = -1, len(text)
+        self._notes, self._noted, self._note_limit = -1, len(text), max(_NOTE_LIMIT, 2 * len(text))
 
     def _append_durably(self, name: str, line: str) -> None:
         with (self.folder / name).open("a") as file:

@@ -83,6 +83,11 @@ class Leases:
                 claim.called = True
             return claim
 
+    def claiming(self) -> bool:
+        """Whether a claim that does not wait is under way."""
+        with self._lock:
+            return any(claim.called and not claim.wait_seconds for claim in self._claims.values())
+
     def failed_claim(self, claim: Claim) -> None:
         claim.called = False
 

@@ -14,8 +14,8 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from uuid import uuid4
 
 from common.settings import ROOT
@@ -30,30 +30,29 @@ LINE_BYTES = 1024 * 1024
 ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
 
 
-class ChildSettings(Protocol):
-    """The part of the supervisor's settings that a child depends on."""
+@dataclass(frozen=True)
+class SupervisorSettings:
+    """Sizes are bytes, times seconds; `inherit_fds` are descriptors that children hold open as long as they live."""
 
-    @property
-    def task_paths(self) -> tuple[Path, ...]: ...
-    @property
-    def spool(self) -> Path: ...
-    @property
-    def inline_result_bytes(self) -> int: ...
-    @property
-    def result_max_bytes(self) -> int: ...
-    @property
-    def stderr_tail(self) -> int: ...
-    @property
-    def inherit_fds(self) -> tuple[int, ...]: ...
+    concurrency: int
+    task_paths: tuple[Path, ...]
+    spool: Path
+    recycle_after: int = 10_000  # tasks of a child before it is replaced; 0: never. 1000 halve the rate of no-ops
+    kill_grace: float = 3.0
+    result_max_bytes: int = 64 * 1024 * 1024
+    inline_result_bytes: int = 256 * 1024
+    stderr_tail: int = 64 * 1024
+    inherit_fds: tuple[int, ...] = ()
 
 
 class ChildProcess:
     """A running child. `line` holds the tasks sent and not yet begun, `current` the one that runs."""
 
-    def __init__(self, settings: ChildSettings) -> None:
+    def __init__(self, settings: SupervisorSettings) -> None:
         self.line: deque[Held] = deque()
         self.current: Held | None = None
         self.ran = 0
+        self.allowance = settings.recycle_after or sys.maxsize  # tasks that it may still be given
         self.deadline = math.inf
         self.kill_at = math.inf
         self.fault = ""
@@ -64,7 +63,7 @@ class ChildProcess:
         self._marker = uuid4().hex
         self._start(settings)
 
-    def _start(self, settings: ChildSettings) -> None:
+    def _start(self, settings: SupervisorSettings) -> None:
         """Raises OSError when the system gives no process or no descriptors."""
         with ExitStack() as ours, ExitStack() as childs:
             self._commands, self._line_end = map(ours.enter_context, _line())
@@ -87,7 +86,7 @@ class ChildProcess:
         ours.callback(os.close, exit_watch)
         return exit_watch
 
-    def _popen(self, settings: ChildSettings, frames: int, life: int, output: int) -> subprocess.Popen[bytes]:
+    def _popen(self, settings: SupervisorSettings, frames: int, life: int, output: int) -> subprocess.Popen[bytes]:
         line, inherited = self._line_end.fileno(), settings.inherit_fds
         orders = {
             "folders": [str(path) for path in settings.task_paths],
@@ -127,6 +126,7 @@ class ChildProcess:
             return False
         held.child = self
         self.line.append(held)
+        self.allowance -= 1
         return True
 
     def take_back(self) -> list[Held]:
@@ -134,11 +134,10 @@ class ChildProcess:
         back: list[Held] = []
         try:
             while self.line and self._line_end.recv(PACKET_BYTES):
-                held = self.line.pop()
-                held.child = None
-                back.append(held)
+                back.append(self.line.pop())
         except BlockingIOError:
             pass
+        self.allowance += len(back)
         return back[::-1]
 
     def read_frames(self) -> Iterator[Frame] | None:

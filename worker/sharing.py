@@ -73,7 +73,7 @@ class Sharing:
             self.take_back(max(children, key=lambda child: len(child.line)))
 
     def _has_room(self, child: ChildProcess) -> bool:
-        if child.doomed:
+        if child.doomed or not child.allowance:
             return False
         return child.idle or (len(child.line) < REFILL_BELOW and self._load(child) < GROUP_SECONDS)
 
@@ -91,7 +91,7 @@ class Sharing:
 
     def _give(self, child: ChildProcess, share: int) -> None:
         load = self._load(child)
-        for _ in range(min(share, GROUP_TASKS - len(child.line))):
+        for _ in range(min(share, child.allowance, GROUP_TASKS - len(child.line))):
             load += self._expected(self._waiting[0])
             if (load > GROUP_SECONDS and not child.idle) or not child.send(self._waiting[0]):
                 return

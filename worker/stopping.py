@@ -12,6 +12,7 @@ from _thread import get_ident
 from types import FrameType, TracebackType
 
 STOP_SIGNAL = signal.SIGRTMIN
+_OURS = (STOP_SIGNAL, signal.SIGTERM)
 
 
 class Stopped(BaseException):
@@ -32,7 +33,7 @@ class StopOrder:
         """Listen to the signals; processes that a handler forks get Python's own behaviour back."""
         signal.signal(STOP_SIGNAL, self._arrive)
         signal.signal(signal.SIGTERM, lambda number, frame: None)
-        os.register_at_fork(after_in_child=_forget)
+        os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals, after_in_child=_forget)
 
     def arm(self) -> None:
         """A handler begins."""
@@ -62,6 +63,16 @@ class StopOrder:
             raise Stopped
 
 
+def _hold_signals() -> None:
+    """A signal sent to a new process must find Python's own behaviour there, not be swallowed by ours before."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+
+
+def _let_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
+
+
 def _forget() -> None:
-    signal.signal(STOP_SIGNAL, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in _OURS:
+        signal.signal(number, signal.SIG_DFL)
+    _let_signals()

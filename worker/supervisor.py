@@ -40,13 +40,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, Literal, Protocol
 
 from worker.crew import Crew
 from worker.ledger import News
 from worker.model import Outcome, Task
+from worker.process import SupervisorSettings as SupervisorSettings  # named here for those who make a Supervisor
 
 LOOKAHEAD = 0.25
 MOST_AHEAD = 1000
@@ -65,21 +65,6 @@ class Sink(Protocol):
 
     def progressed(self, lease_id: str, update: dict[str, Any]) -> None:
         """An update from a handler: `progress` {done, total}, `note`, `checkpoint`, or some of them."""
-
-
-@dataclass(frozen=True)
-class SupervisorSettings:
-    """Sizes are bytes, times seconds; `inherit_fds` are descriptors that children hold open as long as they live."""
-
-    concurrency: int
-    task_paths: tuple[Path, ...]
-    spool: Path
-    recycle_after: int = 10_000  # tasks of a child before it is replaced; 0: never
-    kill_grace: float = 3.0
-    result_max_bytes: int = 64 * 1024 * 1024
-    inline_result_bytes: int = 256 * 1024
-    stderr_tail: int = 64 * 1024
-    inherit_fds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +186,7 @@ class Supervisor:
             self._tell(self._crew.tend())
         except BaseException:
             log.critical("the supervisor's thread has failed", exc_info=True)
-            self._crew.kill_all()
+            self._crew.abandon()
             with self._changed:
                 self._failed = True
                 self._changed.notify_all()

@@ -133,7 +133,7 @@ class Worker:
         beating = Loop("heartbeat", self._heartbeat.step)
         self._loops = (beating, reporting, claiming, Loop("siblings", self._siblings.step))
         self._reporter.wake, self._heartbeat.wake = reporting.wake, beating.wake
-        self._claims.note_store = self._instance.note_store
+        self._claims.note_store = self._note_store
         self._claims.on_stop = lambda: self._signals.put(_ORDER)
 
         def on_return() -> None:
@@ -141,6 +141,12 @@ class Worker:
             claiming.wake()
 
         self._link.on_return = on_return
+
+    def _note_store(self, store_id: str) -> None:
+        try:
+            self._instance.note_store(store_id)
+        except OSError as error:  # who reports our death will then name the store that it knows itself
+            log.warning("the store's id cannot be noted: %s", error)
 
     def _register(self) -> dict[str, Any]:
         return {

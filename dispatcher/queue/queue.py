@@ -20,14 +20,15 @@ from dispatcher.store.base import Store, Tx
 
 REAP_LIMIT = 500
 ANSWER_BYTES = 16 * 2**20
+GATHER_S = 0.02
 
 
 class Queue:
     """One queue over one store."""
 
-    def __init__(self, store: Store, terms: Terms | None = None) -> None:
+    def __init__(self, store: Store, terms: Terms | None = None, most_waiting: int = 10_000) -> None:
         self.store, self.terms = store, terms or Terms()
-        self.waiting, self.watchers, self.rates = Waiting(), Watchers(), Rates()
+        self.waiting, self.watchers, self.rates = Waiting(most_waiting), Watchers(), Rates()
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())
         store.on_commit(self.waiting.serve, self._ended)
@@ -204,7 +205,8 @@ class Queue:
 
     def wait_tasks(self, ids: Sequence[int], wait_s: float) -> tuple[list[dict[str, Any]], int]:
         """Those of the tasks that have ended, as many as fit an answer, and how many are still open; waits up to
-        `wait_s` for the first end while any is open."""
+        `wait_s` for the first end while any is open. Of several tasks the next ends are gathered for a moment, so
+        that a client that waits for a thousand does not come back for each."""
         deadline = time.monotonic() + wait_s
         with self.watchers.watch(ids) as event:
             while True:
@@ -215,6 +217,8 @@ class Queue:
                 left = deadline - time.monotonic()
                 if ended or not still_open or left <= 0 or self.watchers.closed or not event.wait(left):
                     return ended, still_open
+                if still_open > 1:
+                    time.sleep(min(GATHER_S, left))
 
     def result_parts(self, task_id: int) -> Iterator[bytes]:
         """The parts of an uploaded result, each its own short read."""

@@ -29,9 +29,10 @@ class Parked:
 
 
 class Waiting:
-    """All waiting claims, oldest first."""
+    """All waiting claims, oldest first; at most `limit`, since each holds a thread: one more is answered at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._lock = threading.Lock()
         self._parked: dict[str, Parked] = {}
         self._highest: dict[str, int] = {}
@@ -59,6 +60,8 @@ class Waiting:
             older = self._parked.pop(asked.instance_id, None)
             if older is not None:
                 older.latch.release()
+            if len(self._parked) >= self._limit:
+                return False
             self._parked[asked.instance_id] = parked
             return True
 

@@ -34,12 +34,19 @@ def is_authorized(expected: bytes) -> bool:
 
 def _refuse_foreign_pages(local_only: bool) -> None:
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    if origin is not None and _netloc(origin) != request.host:
         raise Forbidden("Origin", "requests of other sites' pages are refused")
     if local_only and not is_loopback(_host_name(request.host)):
         raise Forbidden("Host", "without a token only this machine's own names are answered")
 
 
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # like http://[x
+        return None
+
+
 def _host_name(host: str) -> str:
     """The name in a Host header, without port and brackets."""
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()

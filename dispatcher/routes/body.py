@@ -10,6 +10,7 @@ from dispatcher.config import BODY_LIMIT
 from dispatcher.errors import Invalid, TooLarge, Unsupported
 
 M = TypeVar("M", bound=BaseModel)
+ENVELOPE_DEPTH = 2 * json_profile.MAX_DEPTH  # what the profile allows is for the values within; each is held to it
 LATER = frozenset({"unique_key", "requires", "depends_on", "memory_mb", "backoff", "key", "webhook"})  # later features
 
 
@@ -35,7 +36,7 @@ def parse_object() -> dict[str, Any]:
     if not body:
         raise Invalid("", "the request needs a JSON body")
     try:
-        value = json_profile.parse(body)
+        value = json_profile.parse(body, ENVELOPE_DEPTH)
     except json_profile.JsonError as error:
         raise Invalid("body", str(error)) from None
     if not isinstance(value, dict):
@@ -49,6 +50,14 @@ def validate(model: type[M], value: dict[str, Any]) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         raise fault(error) from None
+
+
+def text_of(value: Any, field: str) -> str:
+    """An opaque value as the JSON text that is stored. Raises Invalid, naming the field."""
+    try:
+        return json_profile.dump(value)
+    except json_profile.JsonError as error:
+        raise Invalid(field, str(error)) from None
 
 
 def fault(error: ValidationError) -> Invalid | Unsupported:

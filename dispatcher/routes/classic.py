@@ -4,7 +4,6 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from common import json_profile
 from dispatcher.errors import Invalid
 from dispatcher.model import End, LeaseName
 from dispatcher.queue import Queue
@@ -54,7 +53,7 @@ def _outcome(asked: ClassicReport) -> Outcome:
         return Outcome(NO_LEASE, End.FAILED, error=asked.error or "failed without saying why")
     seconds: Any = (asked.model_extra or {}).get("computation_time")
     run_ms = round(seconds * 1000) if type(seconds) in (int, float) and 0 <= seconds < 10**9 else None
-    return Outcome(NO_LEASE, End.COMPLETED, json_profile.dump(asked.model_extra or {}), run_ms=run_ms)
+    return Outcome(NO_LEASE, End.COMPLETED, body.text_of(asked.model_extra or {}, "result"), run_ms=run_ms)
 
 
 def _told(asked: ClassicReport, verdict: Verdict, at: str | None) -> Response:

@@ -10,15 +10,23 @@ from dispatcher.errors import DispatcherError, TooLarge
 from dispatcher.routes import show
 
 log = logging.getLogger("taskmill.http")
+MESSAGE = 2048
 CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def reply(status: int, code: str, message: str, retry_after: int | None = None) -> Response:
     """An error in our envelope; `error` repeats the text for classic clients."""
+    message = _sayable(message)
     response = show.plain({"status": "error", "code": code, "message": message, "error": message}, status)
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
     return response
+
+
+def _sayable(message: str) -> str:
+    """A message may quote the request: whatever that held, the reply is short and keeps to the JSON profile."""
+    text = message.replace("\0", "\\0")
+    return text if len(text) <= MESSAGE else f"{text[: MESSAGE // 2]} … {text[-MESSAGE // 2 :]}"
 
 
 def install(app: Flask) -> None:
@@ -40,7 +48,7 @@ def _ours(error: DispatcherError) -> Response:
 def _http(error: HTTPException) -> Response:
     status = error.code or 500
     message = "no such path" if status == 404 else error.description or error.name
-    response = reply(status, CODES.get(status, "invalid"), message)
+    response = reply(status, CODES.get(status, "invalid" if status < 500 else "internal"), message)
     for name, value in error.get_headers():
         if name == "Allow":
             response.headers[name] = value

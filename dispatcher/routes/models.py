@@ -15,6 +15,7 @@ NAME = r"^[A-Za-z0-9_.:-]{1,128}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Key = Annotated[str, Field(min_length=1, max_length=128)]
 TaskId = Annotated[int, Field(ge=1, le=MAX_INT)]
+RequestId = Annotated[int, Field(ge=1, le=MAX_INT)]
 LeaseId = Annotated[str, Field(max_length=64)]
 
 
@@ -98,7 +99,7 @@ class KnownOrders(Tolerant):
 class ClaimTerms(Tolerant):
     """What a claim asks for."""
 
-    request_id: int = Field(ge=1, le=MAX_INT)
+    request_id: RequestId
     max_tasks: int = Field(ge=0, le=1_000)
     protocol: int = 1
     task_types: list[Name] | None = Field(None, max_length=10_000)
@@ -187,7 +188,7 @@ class Heartbeat(Tolerant):
     seq: int = Field(ge=1, le=MAX_INT)
     store_id: str | None = Field(None, max_length=64)
     leases: list[ListedLease] = Field(default_factory=list, max_length=100_000)
-    claims_in_flight: list[int] = Field(default_factory=list, max_length=1_000)
+    claims_in_flight: list[RequestId] = Field(default_factory=list, max_length=1_000)
     host: dict[str, Any] | None = None
     register_: Registration | None = Field(None, alias="register")
 

@@ -64,7 +64,7 @@ def task(row: Mapping[str, Any]) -> str:
     """One task with everything, as JSON text; fields of a result object stand at the top level too."""
     own = {**_own(row), "attempts_log": [_attempt(ended) for ended in row["ended"]]}
     result = json.loads(row["result"]) if row["result"] is not None else None
-    taken = own.keys() | {"task_data", "result"}
+    taken = own.keys() | {"task_data", "result", "result_ref"}
     extra = {key: value for key, value in result.items() if key not in taken} if isinstance(result, dict) else {}
     return _spliced({**extra, **own}, row)
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from common import json_profile
 from dispatcher.config import TASK_DATA_LIMIT
 from dispatcher.errors import Invalid, TooLarge
 from dispatcher.queue import Queue
@@ -57,7 +56,7 @@ def _submission(queue: Queue, asked: SubmitTask, field: str) -> Submission:
 
 
 def _text(data: dict[str, Any], field: str) -> str:
-    text = json_profile.dump(data)
+    text = body.text_of(data, field)
     if len(text) * 4 > TASK_DATA_LIMIT and len(text.encode()) > TASK_DATA_LIMIT:
         raise TooLarge(field, len(text.encode()), TASK_DATA_LIMIT)
     return text

@@ -29,8 +29,8 @@ def blueprint(queue: Queue) -> Blueprint:
         body.known_arguments()
         row = queue.task(_known(task_id))
         if row["sha256"] is not None:
-            headers = {"Content-Length": str(row["bytes"])}
-            return Response(queue.result_parts(task_id), mimetype=row["media_type"], headers=headers)
+            headers = {"Content-Length": str(row["bytes"]), "Content-Security-Policy": "sandbox"}  # a page stays inert
+            return Response(queue.result_parts(task_id), content_type=row["media_type"], headers=headers)
         if row["result"] is None:
             raise NotFound(f"result of task {task_id} ({row['status']})")
         return Response(row["result"], mimetype="application/json")

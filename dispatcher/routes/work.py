@@ -75,6 +75,8 @@ def upload_blueprint(queue: Queue, settings: DispatcherSettings) -> Blueprint:
         name = LeaseName.parse(lease_id)
         if name is None:
             raise NotFound(f"lease {lease_id[:64]}")
+        if "Transfer-Encoding" in request.headers:  # only a declared length shows that an upload was cut short
+            raise Invalid("Transfer-Encoding", "an upload needs Content-Length instead")
         if request.content_length is not None and request.content_length > settings.result_max_bytes:
             raise TooLarge("result", request.content_length, settings.result_max_bytes)
         digest = hashlib.sha256()
@@ -140,19 +142,22 @@ def _verdicts(
     for value, (outcome, refusal, reason) in zip(outcomes, checked, strict=True):
         verdict = next(decided).value if outcome is not None else refusal
         lease_id = value.get("lease_id") if isinstance(value, dict) else None
-        told.append({"lease_id": lease_id, "verdict": verdict, **({"reason": reason} if reason else {})})
+        shown = lease_id if isinstance(lease_id, str) else None
+        told.append({"lease_id": shown, "verdict": verdict, **({"reason": reason} if reason else {})})
     return told
 
 
 def _parts(digest: Any, limit: int) -> Iterator[bytes]:
-    """The body in parts of a mebibyte, hashed as they pass. Raises TooLarge."""
+    """The body in parts of a mebibyte, hashed as they pass; of an empty one an empty part. Raises TooLarge."""
     size = 0
-    while part := _read_exactly(PART_BYTES):
+    while (part := _read_exactly(PART_BYTES)) or not size:
         size += len(part)
         if size > limit:
             raise TooLarge("result", None, limit)
         digest.update(part)
         yield part
+        if not part:
+            return
 
 
 def _read_exactly(size: int) -> bytes:
@@ -165,33 +170,32 @@ def _read_exactly(size: int) -> bytes:
 
 def _heartbeat(asked: models.Heartbeat) -> Heartbeat:
     types = asked.register_.task_types if asked.register_ else None
+    schemas = None if types is None else {name: _text(s, f"register.task_types.{name}") for name, s in types.items()}
     return Heartbeat(
         worker_id=asked.worker_id,
         instance_id=asked.instance_id,
         seq=asked.seq,
-        leases={lease.lease_id: _progress(lease) for lease in asked.leases},
+        leases={lease.lease_id: _progress(lease, f"leases[{n}]") for n, lease in enumerate(asked.leases)},
         in_flight=frozenset(asked.claims_in_flight),
-        host=_dumped(asked.host),
+        host=_text(asked.host, "host"),
         store_id=asked.store_id,
-        types=None
-        if types is None
-        else {name: None if s is None else json_profile.dump(s) for name, s in types.items()},
+        types=schemas,
     )
 
 
-def _dumped(value: Any) -> str | None:
-    return None if value is None else json_profile.dump(value)
+def _text(value: Any, field: str) -> str | None:
+    return None if value is None else body.text_of(value, field)
 
 
-def _progress(lease: models.ListedLease) -> Progress | None:
+def _progress(lease: models.ListedLease, field: str) -> Progress | None:
     name = LeaseName.parse(lease.lease_id)
     if name is None or (lease.progress is None and lease.note is None and lease.checkpoint is None):
         return None
     done, total = (lease.progress.done, lease.progress.total) if lease.progress else (None, None)
-    return Progress(name, done, total, lease.note, _dumped(lease.checkpoint))
+    return Progress(name, done, total, lease.note, _text(lease.checkpoint, f"{field}.checkpoint"))
 
 
 def _classic_heartbeat(queue: Queue, beat: models.ClassicHeartbeat) -> Response:
-    at = queue.heartbeat_classic(beat.worker_id, None if beat.metadata is None else json_profile.dump(beat.metadata))
+    at = queue.heartbeat_classic(beat.worker_id, _text(beat.metadata, "metadata"))
     data = {"worker_id": beat.worker_id, "status": beat.status, "last_heartbeat": show.moment(at)}
     return show.success(data, message="Heartbeat received")

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Response, abort, request
@@ -11,9 +12,9 @@ from flask import Flask, Response, abort, request
 from dispatcher import server
 
 app = Flask(__name__)
-stopping = threading.Event()
-woken = threading.Condition()
-parked = 0
+stopping = False
+woken = threading.Condition(threading.RLock())
+waiting = 0
 times_woken = 0
 
 
@@ -30,18 +31,23 @@ def echo() -> bytes:
 
 @app.post("/park")
 def park() -> str:
-    global parked
     with woken:
-        parked += 1
         seen = times_woken
-        woken.wait_for(lambda: times_woken > seen, 25)
-        parked -= 1
+        wait(lambda: times_woken > seen)
     return "woken"
 
 
-@app.get("/parked")
-def count_parked() -> str:
-    return str(parked)
+def wait(true: Callable[[], bool]) -> None:
+    global waiting
+    with woken:
+        waiting += 1
+        woken.wait_for(true, 25)
+        waiting -= 1
+
+
+@app.get("/waiting")
+def count_waiting() -> str:
+    return str(waiting)
 
 
 @app.post("/wake")
@@ -55,13 +61,13 @@ def wake() -> str:
 
 @app.post("/finish-after-stop")
 def finish_after_stop() -> str:
-    stopping.wait(25)
+    wait(lambda: stopping)
     return "finished"
 
 
 @app.post("/hang")
 def hang() -> str:
-    threading.Event().wait(25)
+    wait(lambda: False)
     return "too late"
 
 
@@ -71,9 +77,10 @@ def chunks() -> Response:
 
 
 def on_stop() -> None:
+    global stopping
     print("on_stop", flush=True)  # noqa: T201
+    stopping = True
     wake()
-    stopping.set()
 
 
 def main(options: dict[str, Any]) -> int:
@@ -90,4 +97,4 @@ def main(options: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    server.leave(main(json.loads(sys.argv[1])))

@@ -43,9 +43,10 @@ class Server:
         connection.close()
         return answer
 
-    def park(self, count: int) -> list[socket.socket]:
-        connections = [self.connect(request("POST", "/park")) for _ in range(count)]
-        wait_until(lambda: self.ask("GET", "/parked")[1] == str(count).encode())
+    def wait_at(self, *paths: str) -> list[socket.socket]:
+        """Connections whose requests wait in the application."""
+        connections = [self.connect(request("POST", path)) for path in paths]
+        wait_until(lambda: self.ask("GET", "/waiting")[1] == str(len(paths)).encode())
         return connections
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
@@ -116,8 +117,8 @@ def start() -> Iterator[Callable[..., Server]]:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_stop_answers_those_who_wait_and_those_at_work(start: Callable[..., Server], signum: int) -> None:
     server = start()
-    waiting = [*server.park(3), server.connect(request("POST", "/finish-after-stop"))]
     idle = server.connect()
+    waiting = server.wait_at("/park", "/park", "/park", "/finish-after-stop")
     code = server.stop(signum)
     answers = [read_answer(connection) for connection in waiting]
     assert (code, answers) == (0, [(200, b"woken")] * 3 + [(200, b"finished")])
@@ -127,16 +128,16 @@ def test_stop_answers_those_who_wait_and_those_at_work(start: Callable[..., Serv
 
 def test_stop_cuts_off_what_hangs(start: Callable[..., Server]) -> None:
     server = start(DRAIN_SECONDS=0.3, CUT_OFF_SECONDS=0.3)
-    hanging = server.connect(request("POST", "/hang"))
     stalled = server.connect(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n", AUTH, b"\r\n123")
     headless = server.connect(b"POST /echo HT")
+    hanging = server.wait_at("/hang")
     assert server.stop() == 0
-    assert all(is_closed(connection) for connection in (hanging, stalled, headless))
+    assert all(is_closed(connection) for connection in (*hanging, stalled, headless))
 
 
 def test_a_second_signal_ends_it_at_once(start: Callable[..., Server]) -> None:
     server = start(DRAIN_SECONDS=60)
-    server.connect(request("POST", "/hang"))
+    server.wait_at("/hang")
     server.process.send_signal(signal.SIGTERM)
     assert server.process.stdout
     assert [server.process.stdout.readline() for _ in range(2)][1] == "on_stop\n"
@@ -220,7 +221,7 @@ def test_a_steady_upload_is_not_a_stall(start: Callable[..., Server]) -> None:
 
 def test_three_hundred_waiting_are_woken_together(start: Callable[..., Server]) -> None:
     server = start(threads=310)
-    parked = server.park(300)
+    parked = server.wait_at(*["/park"] * 300)
     assert server.ask("POST", "/wake") == (200, b"done")
     began = time.monotonic()
     assert {read_answer(connection) for connection in parked} == {(200, b"woken")}

@@ -15,7 +15,7 @@ from dispatcher.clock import Clock, Now
 from dispatcher.maintenance.pruner import Pruner
 from dispatcher.maintenance.reaper import Reaper
 from dispatcher.maintenance.scheduler import Scheduler
-from dispatcher.model import End, EndedLease, Granted, LeaseName, Orders, State, TaskFilter, TaskRow, Upload
+from dispatcher.model import End, EndedLease, Granted, LeaseName, State, TaskFilter, TaskRow, Upload
 from dispatcher.queue import Queue
 from dispatcher.queue.claim import Claim, Claimed
 from dispatcher.queue.death import Death, Recorded
@@ -23,8 +23,10 @@ from dispatcher.queue.heartbeat import Answered, Heartbeat
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.submit import Submission
 from dispatcher.queue.terms import PROVISIONAL_MS, Terms
+from dispatcher.errors import Unavailable
 from dispatcher.store.base import Store
 from dispatcher.store.sqlite import SqliteStore
+from dispatcher.store.writer import GroupFailed
 
 SECOND = 1000
 HOUR = 3600 * SECOND
@@ -262,4 +264,17 @@ def held_up(store: Store) -> Iterator[None]:
         blocker.answer()
 
 
-NO_ORDERS = Orders()
+@contextmanager
+def failing_commits(store: Any) -> Iterator[None]:
+    """Every COMMIT of the store's writing session fails."""
+    session = store._writer._session
+    commit = session.commit
+
+    def refuse() -> None:
+        raise GroupFailed(Unavailable("the disk is away"))
+
+    session.commit = refuse
+    try:
+        yield
+    finally:
+        session.commit = commit

@@ -25,11 +25,10 @@ def test_what_is_no_frame_is_refused() -> None:
 
 
 def test_frames_before_the_fault_count() -> None:
-    read = []
+    frames = FrameReader().feed(STREAM + HEAD.pack(MAX_BODY + 1, COMPLETED, 2, 0.0))
+    assert [next(frames) for _ in FRAMES] == FRAMES
     with pytest.raises(FrameError, match="length"):
-        for one in FrameReader().feed(STREAM + HEAD.pack(MAX_BODY + 1, COMPLETED, 2, 0.0)):
-            read.append(one)
-    assert read == FRAMES
+        next(frames)
 
 
 def test_a_text_over_the_limit_is_not_sent() -> None:

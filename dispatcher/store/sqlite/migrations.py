@@ -25,4 +25,4 @@ def migrate(db: apsw.Connection, name: str) -> None:
         raise CannotOpen(f"{name} has schema {version}, newer than this program's {known[-1][0]}: upgrade Taskmill")
     for number, sql in known:
         if number > version:
-            db.execute(f"BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {number}; COMMIT")
+            db.execute(f"BEGIN IMMEDIATE; {sql}\n; PRAGMA user_version = {number}; COMMIT")

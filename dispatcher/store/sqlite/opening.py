@@ -100,7 +100,7 @@ def _check(db: apsw.Connection, path: Path) -> None:
     db.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
     try:
         with contextlib.suppress(apsw.InterruptError):
-            found = db.pragma("quick_check(1)") if path.stat().st_size else "ok"
+            found = db.pragma("quick_check", 1) if path.stat().st_size else "ok"
             if found != "ok":
                 raise CannotOpen(f"{path} is corrupt ({found}): put a backup in its place")
     finally:

@@ -1,6 +1,7 @@
 """Short reads on SQLite, for display and for waiting clients; JSON stays text, times stay milliseconds."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -20,6 +21,8 @@ VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.pri
     LEFT JOIN progress AS p ON p.task_id = t.id
     LEFT JOIN results AS r ON r.task_id = t.id
     LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'"""
+FINISHED = "SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL"
+COUNT_OPEN = "SELECT count(*) FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
 ATTEMPTS = """SELECT e.attempt, e.generation, e.how, e.charged, e.claimed_at, e.ended_at, e.error, i.worker_id
     FROM ended_leases AS e LEFT JOIN instances AS i ON i.id = e.instance WHERE e.task_id = ? ORDER BY e.id"""
 WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at, host,
@@ -43,8 +46,14 @@ class SqliteReader:
         self.db, self.now = db, now
 
     def _dicts(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        return list(self._each(sql, values))
+
+    def _each(self, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
         cursor = self.db.execute(sql, values)
-        return [dict(zip((column[0] for column in cursor.description), row, strict=True)) for row in cursor]
+        names: list[str] = []
+        for row in cursor:
+            names = names or [column[0] for column in cursor.description]
+            yield dict(zip(names, row, strict=True))
 
     def task(self, task_id: int) -> dict[str, Any] | None:
         """Everything about a task."""
@@ -63,24 +72,21 @@ class SqliteReader:
         """Those of the tasks that have ended, as many as fit."""
         found: list[dict[str, Any]] = []
         size = 0
-        for task_id in ids:
-            row = self._dicts(f"{VIEW} WHERE t.id = ? AND t.finished_at IS NOT NULL", (task_id,))
-            size += sum(len(r["result"] or "") + len(r["data"]) for r in row)
+        for row in self._each(f"{VIEW} WHERE t.id IN ({FINISHED})", (json.dumps(ids),)):
+            size += len(row["result"] or "") + len(row["data"])
             if found and size > max_bytes:
                 break
-            found += row
+            found.append(row)
         return found
 
     def count_open(self, ids: Sequence[int]) -> int:
         """How many of the tasks exist and have not ended."""
-        marks = ", ".join("?" * len(ids))
-        sql = f"SELECT count(*) FROM tasks WHERE id IN ({marks}) AND finished_at IS NULL"
-        return int(self.db.execute(sql, list(ids)).get)
+        return int(self.db.execute(COUNT_OPEN, (json.dumps(ids),)).get)
 
     def result_part(self, task_id: int, part: int) -> bytes | None:
         """One part of an uploaded result."""
         sql = """SELECT p.data FROM upload_parts AS p JOIN tasks AS t ON t.id = p.task_id AND t.lease = p.lease
-                 WHERE p.task_id = ? AND p.part = ?"""
+                 WHERE p.task_id = ? AND p.part = ? AND t.state = 'completed'"""
         found = self.db.execute(sql, (task_id, part)).get
         return None if found is None else bytes(found)
 

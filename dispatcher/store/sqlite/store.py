@@ -180,7 +180,8 @@ class _Session:
         db = self._connection()
         with contextlib.suppress(apsw.Error):
             db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        db.close()
+        with contextlib.suppress(apsw.Error):  # a full disk: the WAL keeps what was accepted
+            db.close()
 
     def tx(self) -> SqliteTx:
         """The operations of the present connection."""

@@ -1,13 +1,14 @@
 """Prints `megabytes`."""
 
+import os
+import sys
 from typing import Any
 
 
 def execute(task_id: int, payload: dict[str, Any]) -> str:
-    block = "x" * (1024 * 1024 - 1)
     for _ in range(payload["megabytes"]):
-        print(block)
-    print("the end", flush=True)
-    if payload.get("raise"):
-        raise RuntimeError("after the flood")
+        sys.stdout.write("x" * (1024 * 1024 - 1) + "\n")
+    sys.stderr.write("the end\n")
+    if payload.get("exit"):
+        os._exit(1)
     return "dry"

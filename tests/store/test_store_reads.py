@@ -1,0 +1,144 @@
+"""What is shown: listings, counts, progress, workers, types, waiting for an end."""
+
+from store_kit import HOUR, SECOND, Later, Mill, name, until
+
+from dispatcher.model import Progress, State, TaskFilter
+
+
+def listed(mill: Mill, limit: int = 100, after: int | None = None, **wanted: object) -> list[int]:
+    return [task["task_id"] for task in mill.queue.tasks(TaskFilter(**wanted), after, limit)]
+
+
+def test_listing_is_newest_first_and_pages(mill: Mill) -> None:
+    ids = mill.submit(5)
+    assert listed(mill, 2) == ids[:2:-1]
+    assert listed(mill, 2, after=ids[3]) == [ids[2], ids[1]]
+    assert listed(mill, 2, after=ids[0]) == []
+
+
+def test_filters_narrow(mill: Mill) -> None:
+    a = mill.one(queue="qa", task_type="ta", tags=("red", "big"))
+    b = mill.one(queue="qb", task_type="tb", tags=("red",))
+    mill.lease(queues=["qb"])
+    assert listed(mill, queue="qa") == [a]
+    assert listed(mill, task_type="tb") == [b]
+    assert listed(mill, tag="red") == [b, a]
+    assert listed(mill, tag="big", state=State.PENDING) == [a]
+    assert listed(mill, state=State.IN_PROGRESS) == [b]
+    assert listed(mill, ids=(a, b, 4711)) == [b, a]
+    assert listed(mill, ids=()) == []
+    assert listed(mill, queue="qa", task_type="tb") == []
+
+
+def test_progress_of_a_live_lease_is_kept_and_completed(mill: Mill) -> None:
+    task_id = mill.one()
+    lease = mill.lease()
+    mill.beat("ann", lease, said=Progress(name(lease), 1.0, 4.0, "one", '{"at": 1}'))
+    mill.beat("ann", lease, said=Progress(name(lease), 2.0, None, None, None))
+    shown = mill.queue.task(task_id)
+    assert (shown["done"], shown["total"], shown["note"]) == (2.0, 4.0, "one")
+    mill.give_back(lease)
+    assert mill.lease("bob").checkpoint == '{"at": 1}'
+
+
+def test_progress_of_a_lost_lease_is_ignored(mill: Mill) -> None:
+    task_id = mill.one()
+    lost = mill.lease("ann")
+    mill.expire()
+    mill.lease("bob")
+    mill.beat("ann", lost, said=Progress(name(lost), 9.0, 9.0, "ghost", "9"))
+    mill.store.write(lambda tx: tx.progress([Progress(name(lost), 9.0, 9.0, "ghost", "9")]))
+    assert mill.queue.task(task_id)["note"] is None
+
+
+def test_oldest_ready_is_the_earliest_of_all_priorities_and_lanes(mill: Mill) -> None:
+    now = mill.clock.now().wall
+    with mill.store.read() as reader:
+        assert reader.oldest_ready() is None
+    mill.one(priority=9, run_at=now - 10)
+    mill.one(priority=-3, run_at=now - 500)
+    mill.one(priority=5, run_at=now - 90, task_type="other")
+    mill.one(delay_ms=HOUR)
+    with mill.store.read() as reader:
+        assert reader.oldest_ready() == now - 500
+    mill.claim(max_tasks=9)
+    with mill.store.read() as reader:
+        assert reader.oldest_ready() is None
+
+
+def test_next_due_is_the_earliest_that_is_not_ready(mill: Mill) -> None:
+    now = mill.clock.now().wall
+    assert mill.queue.next_due() is None
+    mill.one()
+    mill.one(run_at=now + 9000)
+    mill.one(run_at=now + 7000, priority=-5)
+    assert mill.queue.next_due() == now + 7000
+
+
+def test_workers_are_those_seen_lately_and_those_that_hold_leases(mill: Mill) -> None:
+    mill.one()
+    lease = mill.lease("holder")
+    mill.beat("gone")
+    mill.clock.forward(HOUR / SECOND)
+    mill.beat("fresh", host='{"cpus": 4}')
+    with mill.store.read() as reader:
+        shown = {w["worker_id"]: w["leases"] for w in reader.workers(mill.clock.now().wall - SECOND)}
+    assert shown == {"holder": 1, "fresh": 0}
+    mill.succeed(lease)
+    with mill.store.read() as reader:
+        assert [w["worker_id"] for w in reader.workers(mill.clock.now().wall - SECOND)] == ["fresh"]
+
+
+def test_published_types_are_remembered(mill: Mill) -> None:
+    from dispatcher.queue import Queue
+
+    mill.beat("ann", types={"noop": None, "prime": '{"type": "object"}'})
+    mill.beat("bob", types={"prime": '{"type": "object", "required": ["n"]}'})
+    with mill.store.read() as reader:
+        known = reader.type_schemas()
+    assert known == {"noop": None, "prime": '{"type": "object", "required": ["n"]}'}
+    assert not Queue(mill.store).schemas.is_news(known)
+
+
+def test_wait_for_an_end_is_woken_by_it(mill: Mill) -> None:
+    task_id, other = mill.submit(2)
+    first, second = mill.claim(max_tasks=2).tasks
+    later = Later(lambda: mill.queue.wait_tasks([task_id], 20))
+    until(lambda: task_id in mill.queue.watchers._waiting)
+    mill.succeed(second)
+    assert not later.done
+    mill.succeed(first, '"woken"')
+    ended, still_open = later.answer()
+    assert ([task["result"] for task in ended], still_open) == (['"woken"'], 0)
+    assert other not in {task["task_id"] for task in ended}
+
+
+def test_wait_ends_with_a_drain_before_and_after_it_began(mill: Mill) -> None:
+    task_id = mill.one()
+    later = Later(lambda: mill.queue.wait_tasks([task_id], 20))
+    until(lambda: task_id in mill.queue.watchers._waiting)
+    mill.queue.drain()
+    assert later.answer() == ([], 1)
+    assert Later(lambda: mill.queue.wait_tasks([task_id], 20)).answer() == ([], 1)
+
+
+def test_outcomes_fit_the_answer_but_are_never_none(mill: Mill) -> None:
+    ids = mill.submit(3)
+    for lease in mill.claim(max_tasks=3).tasks:
+        mill.succeed(lease, '"' + "x" * 998 + '"')
+    with mill.store.read() as reader:
+        assert len(reader.outcomes(ids, 2500)) == 2
+        assert len(reader.outcomes(ids, 1)) == 1
+        assert reader.count_open(ids) == 0
+
+
+def test_ended_leases_are_shown_in_order(mill: Mill) -> None:
+    task_id = mill.one()
+    mill.give_back(mill.lease("ann"))
+    mill.lease("bob")
+    mill.expire()
+    mill.fail(mill.lease("carl"), "boom")
+    shown = mill.queue.task(task_id)["ended"]
+    assert [(e["how"], e["worker_id"], e["charged"]) for e in shown] == [
+        ("released", "ann", 0), ("expired", "bob", 1), ("failed", "carl", 1),
+    ]  # fmt: skip

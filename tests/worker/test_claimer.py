@@ -1,0 +1,262 @@
+"""Mechanisms 4 and 5 from the worker's side: numbers repeated until answered, one waiting claim, orders obeyed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles import RUN, Bench, claimed, leased, refusal, silence
+
+from client.transport import BadReply
+from worker.claimer import Claimer
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path / "instance")
+    made.reporter.step()  # opens the outbox
+    made.runner.capacity = 4
+    return made
+
+
+@pytest.fixture
+def claimer(bench: Bench) -> Claimer:
+    confirmed: list[int] = []
+    bench.confirmed, bench.renewed = confirmed, []  # type: ignore[attr-defined]
+
+    def confirm() -> None:
+        confirmed.append(len(bench.dispatcher.calls))
+
+    return Claimer(
+        bench.settings,
+        bench.leases,
+        bench.claims,
+        confirm,
+        bench.renewed.append,  # type: ignore[attr-defined]
+        clock=bench.clock,
+    )
+
+
+def numbers(bench: Bench) -> list[tuple[int, int]]:
+    return [(body["request_id"], body["max_tasks"]) for body in bench.dispatcher.bodies("/get-tasks")]
+
+
+def test_a_claim_says_what_the_protocol_asks_for(bench: Bench, claimer: Claimer) -> None:
+    claimer.step()
+    [body] = bench.dispatcher.bodies("/get-tasks")
+    wait = body.pop("wait_seconds")
+    assert 20 <= wait <= 25
+    assert body == {
+        "worker_id": "lab-1",
+        "instance_id": "instance-1",
+        "request_id": 1,
+        "protocol": 1,
+        "task_types": ["noop"],
+        "queues": None,
+        "labels": [],
+        "max_tasks": 4,
+        "orders": RUN,
+    }
+
+
+def test_claimed_tasks_are_held_and_offered(bench: Bench, claimer: Claimer) -> None:
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1), leased(2)])
+    assert claimer.step() == 0
+    assert [one.lease_id for one in bench.runner.offered] == ["1-1", "2-1"]
+    assert [entry["lease_id"] for entry in bench.leases.listings()[0].entries] == ["1-1", "2-1"]
+    assert bench.confirmed == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("trouble", ["silence", "nonsense", "503"])
+def test_a_number_is_repeated_until_it_is_answered(bench: Bench, claimer: Claimer, trouble: str) -> None:
+    def nonsense(body: Any) -> Any:
+        raise BadReply("http://proxy", "a web page")
+
+    answers = {"silence": silence, "nonsense": nonsense, "503": refusal(503, retry_after=7)}
+    bench.dispatcher.answers["/get-tasks"] = answers[trouble]
+    pauses = [claimer.step() for _ in range(8)]
+    assert {number for number, _ in numbers(bench)} == {1}
+    assert all((7.5 if trouble == "503" else 0.5) <= pause <= 37 for pause in pauses)
+    assert bench.leases.listings()[0].claims_in_flight == [1]
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1)])
+    claimer.step()
+    claimer.step()
+    assert [number for number, _ in numbers(bench)][-2:] == [1, 2]
+
+
+def test_an_answer_that_is_no_claim_is_no_answer(bench: Bench, claimer: Claimer) -> None:
+    bench.dispatcher.answers["/get-tasks"] = lambda body: {"tasks": "none"}
+    claimer.step()
+    claimer.step()
+    assert [number for number, _ in numbers(bench)] == [1, 1]
+
+
+def test_one_lease_that_cannot_be_read_does_not_hide_the_others(bench: Bench, claimer: Claimer) -> None:
+    odd = [{"task_id": 5}, {**leased(6), "lease_id": "6\n7"}, leased(7)]
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed(odd)
+    claimer.step()
+    assert [one.lease_id for one in bench.runner.offered] == ["7-1"]
+
+
+def test_provisional_leases_are_confirmed_before_the_next_claim(bench: Bench, claimer: Claimer) -> None:
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1)], provisional=True)
+    claimer.step()
+    assert bench.confirmed == [1]  # type: ignore[attr-defined]
+
+
+def test_a_second_lease_of_a_held_task_is_released(bench: Bench, claimer: Claimer) -> None:
+    bench.hold(1)
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1, "1-b")])
+    claimer.step()
+    bench.steps()
+    assert bench.runner.offered == []
+    [report] = bench.dispatcher.bodies("/submit-results")
+    assert [(one["lease_id"], one["status"]) for one in report["outcomes"]] == [("1-b", "released")]
+
+
+def test_a_full_worker_waits_for_orders_alone(bench: Bench, claimer: Claimer) -> None:
+    bench.runner.capacity = 0
+    claimer.step()
+    assert numbers(bench) == [(1, 0)]
+
+
+def test_a_worker_that_cannot_persist_claims_nothing(bench: Bench, claimer: Claimer) -> None:
+    bench.claims.blocked = True
+    claimer.step()
+    assert numbers(bench) == [(1, 0)]
+
+
+def test_quiet_claims_nothing_more_but_goes_on_asking(bench: Bench, claimer: Claimer) -> None:
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([], orders={"state": "quiet", "cancel": []})
+    claimer.step()
+    claimer.step()
+    assert numbers(bench) == [(1, 4), (2, 0)]
+    assert bench.dispatcher.bodies("/get-tasks")[1]["orders"] == {"state": "quiet", "cancel": []}
+
+
+def test_an_order_to_cancel_stops_each_task_once(bench: Bench, claimer: Claimer) -> None:
+    orders = {"state": "run", "cancel": ["1-1"]}
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([], orders=orders)
+    claimer.step()
+    claimer.step()
+    assert bench.runner.stopped == [(["1-1"], "cancelled")]
+    assert bench.dispatcher.bodies("/get-tasks")[1]["orders"] == orders
+
+
+def test_the_order_to_stop_ends_the_worker(bench: Bench, claimer: Claimer) -> None:
+    stops: list[int] = []
+    bench.claims.on_stop = lambda: stops.append(1)
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([], orders={"state": "stop", "cancel": []})
+    claimer.step()
+    assert stops == [1]
+
+
+def test_a_dead_instance_starts_anew(bench: Bench, claimer: Claimer) -> None:
+    bench.dispatcher.answers["/get-tasks"] = refusal(409, "instance_dead")
+    assert claimer.step() == 0
+    assert bench.renewed == ["instance-1"]  # type: ignore[attr-defined]
+
+
+def test_a_dispatcher_that_does_not_wait_is_not_hammered(bench: Bench, claimer: Claimer) -> None:
+    pauses = [claimer.step() for _ in range(12)]
+    assert 0.05 <= pauses[0] <= 0.1
+    assert all(2.5 <= pause <= 5 for pause in pauses[7:]), "it is polled at WORKER_POLL_INTERVAL"
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1)])
+    assert claimer.step() == 0
+
+
+def test_a_replaced_wait_is_no_reason_to_pause(bench: Bench, claimer: Claimer) -> None:
+    def replaced(body: Any) -> Any:
+        bench.leases.open_claim(4, 0)  # the reporter's
+        return claimed([])
+
+    bench.dispatcher.answers["/get-tasks"] = replaced
+    assert claimer.step() == 0
+
+
+def test_the_claimer_holds_off_while_reports_bring_all_the_work(bench: Bench, claimer: Claimer) -> None:
+    full = bench.leases.open_claim(2, 0)
+    bench.claims.take(full, claimed([]))
+    bench.claims.fed(full, 2)
+    assert claimer.step() == pytest.approx(0.2)
+    assert numbers(bench) == []
+    bench.clock.now += 0.21
+    claimer.step()
+    assert len(numbers(bench)) == 1
+    bench.claims.fed(full, 2)
+    bench.claims.fed(full, 1)  # the queue has run dry: somebody must wait for work
+    claimer.step()
+    assert len(numbers(bench)) == 2
+
+
+def test_the_same_room_is_not_asked_for_twice(bench: Bench, claimer: Claimer) -> None:
+    """While a report with a claim is under way, the claimer waits for what it brings."""
+    beside = bench.claims.claim_beside(reporting=True)
+    assert beside
+    assert claimer.step() == pytest.approx(0.02)
+    assert numbers(bench) == []
+    bench.claims.take(beside, claimed([leased(1), leased(2), leased(3)]))
+    claimer.step()
+    assert numbers(bench) == [(2, 1)]
+
+
+def test_a_waiting_claim_that_was_outgrown_is_replaced(bench: Bench, claimer: Claimer) -> None:
+    """No report is under way: the reporter notices, and claims by itself under a higher number."""
+
+    def while_waiting(body: Any) -> Any:
+        if body["wait_seconds"]:
+            bench.reporter.step()
+            bench.runner.capacity = 9
+            bench.reporter.step()
+            bench.reporter.step()
+        return claimed([])
+
+    bench.dispatcher.answers["/get-tasks"] = while_waiting
+    claimer.step()
+    assert numbers(bench) == [(1, 4), (2, 9)]
+
+
+def test_a_report_carries_a_claim_only_when_the_waiting_one_asks_for_less(bench: Bench, claimer: Claimer) -> None:
+    bench.hold(1, 2)
+
+    def while_waiting(body: Any) -> Any:
+        bench.deliver_outcomes(1)
+        bench.runner.capacity = 5
+        bench.deliver_outcomes(2)
+        return claimed([])
+
+    bench.dispatcher.answers["/get-tasks"] = while_waiting
+    claimer.step()
+    first, second = bench.dispatcher.bodies("/submit-results")
+    assert "claim" not in first
+    assert second["claim"]["max_tasks"] == 5
+    assert second["claim"]["wait_seconds"] == 0
+
+
+def test_at_the_end_the_wait_is_ended_and_what_it_brings_is_released(bench: Bench, claimer: Claimer) -> None:
+    def while_waiting(body: Any) -> Any:
+        if not body["wait_seconds"]:
+            return claimed([])
+        bench.claims.draining = True
+        bench.reporter.step()
+        return claimed([leased(1)])
+
+    bench.dispatcher.answers["/get-tasks"] = while_waiting
+    claimer.step()
+    bench.steps()
+    assert numbers(bench) == [(1, 4), (2, 0)]
+    assert bench.runner.offered == []
+    assert [one["status"] for body in bench.dispatcher.bodies("/submit-results") for one in body["outcomes"]] == [
+        "released"
+    ]
+    assert claimer.step() > 0
+    assert len(numbers(bench)) == 2
+    assert bench.leases.idle()
+
+
+def test_a_repeat_asks_for_what_there_is_room_for_now(bench: Bench, claimer: Claimer) -> None:
+    bench.dispatcher.answers["/get-tasks"] = silence
+    claimer.step()
+    bench.claims.draining = True
+    claimer.step()
+    assert numbers(bench) == [(1, 4), (1, 0)]
+    assert bench.dispatcher.bodies("/get-tasks")[1]["wait_seconds"] == 0
