@@ -1,10 +1,11 @@
 """urllib3's pool of kept connections, with the timeouts of a call, word of one that had died, and our errors."""
 
 import http.client
+import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,18 +21,20 @@ _CHUNK = 64 * 1024  # of a file that is sent
 
 
 class Stale(HTTPError):
-    """A kept connection ended before the first byte of an answer."""
+    """A kept connection ended before the first byte of an answer, or its request was given up by another thread."""
 
 
 class Connection(HTTPConnection):
     """Connects within the pool's timeout and sends within the call's.
 
-    `wire` is the socket of the answer, also when that is the last one and `sock` has gone.
+    `wire` is the socket of the answer, also when that is the last one and `sock` has gone. While it waits for an answer
+    it stands in `unanswered`.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, unanswered: "set[Connection]", **options: Any) -> None:
         super().__init__(*args, **options)
         self._connect_timeout, self._kept = self.timeout, False
+        self._unanswered, self._given_up = unanswered, False
 
     def connect(self) -> None:
         """Opens the connection; raises what urllib3 does."""
@@ -43,14 +46,23 @@ class Connection(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
         """The head of the answer; raises Stale, or what urllib3 does."""
         self.wire, self._deadline = self.sock, time.monotonic() + (self.timeout or 0.0)
+        self._unanswered.add(self)
         try:
             response = super().getresponse()
-        except ConnectionError as error:
-            if self._kept:
+        except OSError as error:
+            if self._given_up or (self._kept and isinstance(error, ConnectionError)):
                 raise Stale(str(error)) from error
             raise
+        finally:
+            self._unanswered.discard(self)
         self._kept = True
         return response
+
+    def give_up(self) -> None:
+        """Ends the wait for an answer, from another thread: `getresponse` raises Stale."""
+        self._given_up = True
+        with suppress(OSError):  # it has just ended
+            socket.socket.shutdown(self.wire, socket.SHUT_RDWR)
 
     def left(self) -> float:
         """Seconds until the whole answer is due, never 0 (for a socket: 'do not block'); then raises TimeoutError."""
@@ -71,9 +83,11 @@ class TlsConnection(Connection, HTTPSConnection):
             raise BrokenPipeError(str(error)) from error
 
 
-def new_pool(url: str, size: int, connect_timeout: float, tls: ssl.SSLContext | None) -> HTTPConnectionPool:
+def new_pool(
+    url: str, size: int, connect_timeout: float, tls: ssl.SSLContext | None, unanswered: set[Connection]
+) -> HTTPConnectionPool:
     """A pool for the address in `url` that keeps up to `size` idle connections; more may be in use."""
-    options: dict[str, Any] = {"ssl_context": tls} if tls else {}
+    options: dict[str, Any] = {"unanswered": unanswered, **({"ssl_context": tls} if tls else {})}
     pool = connection_from_url(url, maxsize=size, timeout=connect_timeout, block=False, blocksize=_CHUNK, **options)
     pool.ConnectionCls = TlsConnection if tls else Connection
     return pool

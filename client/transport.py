@@ -60,7 +60,8 @@ class Transport:
         self._prefix = parts.path
         self._headers = _fixed_headers(token)
         tls = tls_context(ca_file or _ca_setting()) if parts.scheme == "https" else None
-        self._new_pool = partial(new_pool, self.url, pool_size, connect_timeout, tls)
+        self._unanswered: set[Connection] = set()
+        self._new_pool = partial(new_pool, self.url, pool_size, connect_timeout, tls, self._unanswered)
         self._pool = self._new_pool()
 
     def call(
@@ -89,6 +90,12 @@ class Transport:
             reply.piecewise = True
             yield Stream(reply)
 
+    def renew(self) -> None:
+        """The dispatcher answers again after a silence: what still waits for an answer on an older socket, which may
+        be dead without a word, is sent once more, on a new one. From any thread."""
+        for connection in list(self._unanswered):
+            connection.give_up()
+
     def close(self) -> None:
         """Closes all idle sockets; a call after this still works, on a socket of its own."""
         self._pool.close()
@@ -113,8 +120,8 @@ class Transport:
         try:
             return urlopen(self._pool, *request)
         except (Stale, ClosedPoolError):
-            # Stale: the dispatcher had closed this idle socket. Every request of ours is idempotent by name, so it is
-            # sent once more, on a new socket.
+            # Stale: the dispatcher had closed this idle socket, or `renew`. Every request of ours is idempotent by
+            # name, so it is sent once more, on a new socket.
             with self._new_pool() as own:  # closed before its socket comes back, which therefore is not kept
                 return urlopen(own, *request)
 

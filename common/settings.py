@@ -26,9 +26,11 @@ class SettingError(Exception):
         super().__init__(f"setting {name}={value!s}: {reason}")
 
 
-def setting(default: Any, name: str | None = None, low: float | None = None, high: float | None = None) -> Any:
-    """A dataclass field with its setting's name and bounds."""
-    return dataclasses.field(default=default, metadata={"name": name, "low": low, "high": high})
+def setting(
+    default: Any, name: str | None = None, low: float | None = None, high: float | None = None, secret: bool = False
+) -> Any:
+    """A dataclass field with its setting's name and bounds; a secret does not show in the repr."""
+    return dataclasses.field(default=default, repr=not secret, metadata={"name": name, "low": low, "high": high})
 
 
 def environment(env_file: Path = ROOT / ".env") -> dict[str, str]:
@@ -104,5 +106,10 @@ def _path(text: str) -> Path:
 
 
 _PARSERS: dict[str, Any] = {
-    "int": _integer, "Seconds": _seconds, "bool": _boolean, "str": str, "Path": _path, "tuple": _names,
+    "int": _integer,
+    "Seconds": _seconds,
+    "bool": _boolean,
+    "str": str,
+    "Path": _path,
+    "tuple": _names,
 }

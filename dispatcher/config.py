@@ -11,6 +11,7 @@ from dispatcher.queue.terms import Terms
 VERSION = "0.1.0"
 BODY_LIMIT = 16 * 2**20
 TASK_DATA_LIMIT = 2**20
+TEN_YEARS = 10 * 365 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,15 @@ class DispatcherSettings:
 
     host: str = setting("127.0.0.1", name="DISPATCHER_HOST")
     port: int = setting(5000, name="DISPATCHER_PORT", low=0, high=65535)
-    token: str = setting("", name="DISPATCHER_TOKEN")
+    token: str = setting("", name="DISPATCHER_TOKEN", secret=True)
     threads: int = setting(1200, name="DISPATCHER_THREADS", low=4, high=20000)
     db_path: Path = ROOT / "data" / "taskmill.db"
-    lease_duration: Seconds = setting(Seconds(120), name="DEFAULT_LEASE_DURATION", low=1)
-    worker_death_timeout: Seconds = setting(Seconds(60), low=1)
+    lease_duration: Seconds = setting(Seconds(120), name="DEFAULT_LEASE_DURATION", low=1, high=TEN_YEARS)
+    worker_death_timeout: Seconds = setting(Seconds(60), low=1, high=TEN_YEARS)
     default_max_attempts: int = setting(3, low=1, high=1000)
     result_max_bytes: int = setting(64 * 2**20, low=1024)
-    retention_completed: Seconds = Seconds(7 * 86400)
-    retention_failed: Seconds = Seconds(30 * 86400)
+    retention_completed: Seconds = setting(Seconds(7 * 86400), high=10 * TEN_YEARS)
+    retention_failed: Seconds = setting(Seconds(30 * 86400), high=10 * TEN_YEARS)
     log_level: str = "INFO"
 
     @property

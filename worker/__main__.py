@@ -1,6 +1,7 @@
 """`python -m worker [NAME]`: runs one worker until it is told to stop."""
 
 import argparse
+import signal
 import sys
 
 from common.settings import SettingError
@@ -38,4 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # all is done; Python's own end would let a late one kill us
+    sys.exit(code)

@@ -29,6 +29,8 @@ class Caller(Protocol):
         content_type: str = "application/json",
     ) -> Any: ...
 
+    def renew(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -70,6 +72,7 @@ class Link:
         if self.silent:
             self.silent = False
             log.info("the dispatcher answers again")
+            self._transport.renew()
             self.on_return()
 
     def _note_silence(self, error: TransportError) -> None:

@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 DEFINITIVE = frozenset(("accepted", "accepted_late", "duplicate", "superseded", "cancelled"))
 FULL = 0.8  # of CACHE_MAX_BYTES: claiming stops
 _TO_SPLIT = (400, 413)
-_REPORT_TIME, _UPLOAD_TIME = 30.0, 120.0  # seconds for an answer
+_REPORT_TIME, _UPLOAD_TIME = 10.0, 120.0  # seconds for an answer
+_SLOWEST = 256 * 1024  # bytes a second: a report has more time in proportion
 _DISK_RETRY = 1.0
 _TICK = 0.25  # how soon it is noticed that the waiting claim has been outgrown
 _LEAST_AGEING = 60.0  # seconds of refusals before an entry's age is written down again
@@ -114,7 +115,7 @@ class Reporter:
         """The last resort before the end of the process: what the disk did not take is sent from memory, once."""
         while batch := self._ready.take():
             lines = ",".join(outcome.body for outcome in batch).encode(errors="replace")
-            data = self._link.call("POST", "/submit-results", self._body(lines, None), _REPORT_TIME)
+            data = self._call(self._body(lines, None))
             lease_ids = [outcome.lease_id for outcome in batch]
             self._leases.settled(_settled(lease_ids, _verdicts(data, lease_ids)))
 
@@ -185,7 +186,7 @@ class Reporter:
         claim = self._claims.claim_beside(reporting=True)
         body = self._body(lines.replace(b"\n", b","), claim)
         try:
-            data = self._link.call("POST", "/submit-results", body, _REPORT_TIME)
+            data = self._call(body)
             verdicts = _verdicts(data, entry.lease_ids)
         except TransportError:
             if claim is not None:
@@ -195,6 +196,9 @@ class Reporter:
             self._judge(entry, verdicts)  # before the claim: a lease that has ended is no twin of a new one
         finally:
             self._take(claim, data)
+
+    def _call(self, body: bytes) -> Any:
+        return self._link.call("POST", "/submit-results", body, _REPORT_TIME + len(body) / _SLOWEST)
 
     def _body(self, lines: bytes, claim: Claim | None) -> bytes:
         """The outcomes are texts already; only what is around them is made here."""
@@ -229,7 +233,11 @@ class Reporter:
         self._leases.refused(entry.lease_ids)
         self._uploaded.discard(entry)
         self._delays.put_off(entry)
-        self._age(entry, f"{verdicts[rest[0]]['verdict']} {verdicts[rest[0]].get('reason', '')}".strip())
+        reason = f"{verdicts[rest[0]]['verdict']} {verdicts[rest[0]].get('reason', '')}".strip()
+        if entry.spool and not entry.spool.exists():  # no repeat will bring its result back: the task must run again
+            self._set_aside(entry, f"{reason}: the file with its result is missing")
+        else:
+            self._age(entry, reason)
 
     def _put_off(self, entry: Entry, refused: Refused) -> None:
         if refused.status in GENERAL:
@@ -248,12 +256,15 @@ class Reporter:
             seconds = 0.0
         limit = self._settings.cache_ttl_seconds
         if entry.refused_seconds + seconds >= limit:
-            log.error("%d outcomes were refused for %.0f s (%s): quarantined", len(entry.lease_ids), limit, reason)
-            entry.outbox.quarantine(entry, reason)
-            self._forget(entry)
+            self._set_aside(entry, f"refused for {limit:.0f} s: {reason}")
         elif seconds >= min(_LEAST_AGEING, limit / 20):
             entry.outbox.age(entry, seconds)
             self._delays.counted(entry)
+
+    def _set_aside(self, entry: Entry, reason: str) -> None:
+        log.error("%d outcomes are quarantined (%s)", len(entry.lease_ids), reason)
+        entry.outbox.quarantine(entry, reason)
+        self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:
         self._leases.settled(entry.lease_ids)

@@ -45,14 +45,20 @@ class Siblings:
         self._settings, self._link, self._leases, self._reporter, self._clock = settings, link, leases, reporter, clock
         self._estates: list[Estate] = []
         self._looks = 0
+        self._answered_again = False
+
+    def retry_now(self) -> None:
+        """The dispatcher answers again: no report of a death needs to wait for its time. From any thread."""
+        self._answered_again = True
 
     def step(self) -> float:
         if self._looks % _CLEAN_UP == 0:
             instance.clean_up(self._settings.cache_dir)
         self._looks += 1
         self.look()
+        again, self._answered_again = self._answered_again, False
         for estate in self._estates:
-            estate.advance()
+            estate.advance(at_once=again)
         self._estates = [estate for estate in self._estates if not estate.closed]
         return _TRY
 
@@ -104,9 +110,9 @@ class Estate:
         self._foreign_since: float | None = None
         self._delivering = self._emptied = False
 
-    def advance(self) -> None:
+    def advance(self, at_once: bool = False) -> None:
         """One step further, if it is time."""
-        if self._unreported and self._clock() >= self._next:
+        if self._unreported and (at_once or self._clock() >= self._next):
             self._report()
         if self._emptied and not self._unreported:
             log.info("nothing is left of the dead instance %s", self.dead.folder.name)

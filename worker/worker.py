@@ -138,6 +138,7 @@ class Worker:
 
         def on_return() -> None:
             self._reporter.retry_now()
+            self._siblings.retry_now()
             claiming.wake()
 
         self._link.on_return = on_return

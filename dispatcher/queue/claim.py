@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeGuard
 
 from dispatcher.errors import InstanceDead
-from dispatcher.model import Grant, Granted, Instance, Lane, LeaseName, Orders
+from dispatcher.model import End, Grant, Granted, Instance, Lane, LeaseEnd, LeaseName, Orders, State
 from dispatcher.queue.terms import PROVISIONAL_MS, Terms
 from dispatcher.store.base import Tx
 
+ANSWER_CHARS = 16 * 2**20
 NO_ORDERS = Orders()
 
 
@@ -54,7 +55,8 @@ def grant(
     instance = tx.meet(asked.instance_id, asked.worker_id)
     if instance.died_at is not None:
         return []
-    granted = _take_fairly(tx, queues, asked, Grant(instance.id, asked.request_id, length, provisional))
+    taken = _take_fairly(tx, queues, asked, Grant(instance.id, asked.request_id, length, provisional))
+    granted = _fitting(tx, taken)
     if granted:
         tx.answered(instance.id, asked.request_id)
     return granted
@@ -113,6 +115,19 @@ def _eligible(lane: Lane, asked: Claim) -> bool:
         and (asked.queues is None or lane.queue in asked.queues)
         and asked.labels.issuperset(lane.requires)
     )
+
+
+def _fitting(tx: Tx, taken: list[Granted]) -> list[Granted]:
+    """As many as fit into an answer, at least one; the leases of the rest end at once, uncounted."""
+    size, fitting = 0, 0
+    for task in taken:
+        size += len(task.data) + len(task.checkpoint or "")
+        if fitting and size > ANSWER_CHARS:
+            break
+        fitting += 1
+    rest = [LeaseName(task.task_id, task.token) for task in taken[fitting:]]
+    tx.end([LeaseEnd(name, End.RELEASED, None, False, State.PENDING) for name in rest])
+    return taken[:fitting]
 
 
 def _take_fairly(tx: Tx, queues: list[list[int]], asked: Claim, terms: Grant) -> list[Granted]:

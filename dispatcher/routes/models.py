@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from dispatcher.config import TEN_YEARS
+
 MAX_INT = 2**53
-TEN_YEARS = 10 * 365 * 86400
 NAME = r"^[A-Za-z0-9_.:-]{1,128}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Key = Annotated[str, Field(min_length=1, max_length=128)]

@@ -8,6 +8,8 @@ from pydantic.json_schema import models_json_schema
 
 from dispatcher.config import VERSION
 from dispatcher.routes import models
+from dispatcher.routes.auth import OPEN_PATHS
+from dispatcher.routes.tasks import FILTERS
 
 
 class Operation(NamedTuple):
@@ -18,6 +20,7 @@ class Operation(NamedTuple):
     model: type[BaseModel] | None
     summary: str
     success: int = 200
+    query: tuple[str, ...] = ()
 
 
 OPERATIONS = (
@@ -29,16 +32,18 @@ OPERATIONS = (
     Operation("post", "/submit-results", models.Report, "Report outcomes, each gets a verdict; may claim too"),
     Operation("post", "/report-death", models.Death, "Report an instance that is certainly dead"),
     Operation("post", "/heartbeat", models.Heartbeat, "Renew leases; without instance_id the classic form"),
-    Operation("put", "/result/{lease_id}", None, "Put a large or binary result, raw, before its report"),
-    Operation("get", "/task/{task_id}", None, "Everything about a task; ?wait=25 waits for its end"),
+    Operation("put", "/result/{lease_id}", None, "Put a large or binary result before its report", query=("store_id",)),
+    Operation("get", "/task/{task_id}", None, "Everything about a task; ?wait=25 waits for its end", query=("wait",)),
     Operation("get", "/task/{task_id}/result", None, "The result, raw"),
-    Operation("get", "/tasks", None, "Tasks, newest first; status, queue, task_type, tag, ids, limit, cursor"),
+    Operation("get", "/tasks", None, "Tasks, newest first, page by page", query=FILTERS),
     Operation("post", "/wait-tasks", models.WaitTasks, "Those of the tasks that have ended; waits for the first"),
     Operation("post", "/cancel-tasks", models.TaskIds, "Cancel waiting tasks, ask running ones to stop"),
     Operation("get", "/stats", None, "Counts, rates, times, workers"),
-    Operation("get", "/health", None, "Liveness; ?ready=1 answers 503 when the store takes no writes"),
+    Operation("get", "/health", None, "Liveness; ?ready=1: 503 when the store takes no writes", query=("ready",)),
     Operation("get", "/openapi.json", None, "This document"),
 )
+TAKEN_APART = (models.Outcome, models.ClassicHeartbeat)  # models that views apply to parts of a body, or by its form
+NUMBERS = frozenset({"task_id", "limit", "cursor", "wait"})
 ERROR = {
     "type": "object",
     "required": ["status", "code", "message", "error"],
@@ -49,7 +54,8 @@ ERROR = {
 @cache
 def document() -> dict[str, Any]:
     """The whole document."""
-    used = [(operation.model, "validation") for operation in OPERATIONS if operation.model]
+    found = {operation.model for operation in OPERATIONS if operation.model}.union(TAKEN_APART)
+    used = [(model, "validation") for model in sorted(found, key=lambda model: model.__name__)]
     _, schemas = models_json_schema(used, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
@@ -70,17 +76,23 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": {str(operation.success): {"description": "done"}, "4XX": error, "5XX": error},
     }
     if operation.model:
-        schema = {"$ref": f"#/components/schemas/{operation.model.__name__}"}
-        told["requestBody"] = {"required": True, "content": _json(schema)}
-    parameters = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
-    if parameters:
-        told["parameters"] = [_parameter(name) for name in parameters]
-    return told
+        told["requestBody"] = {"required": True, "content": _json(_reference(operation.model))}
+    elif operation.method == "put":
+        told["requestBody"] = {"required": True, "content": {"*/*": {}}}
+    in_path = [_parameter(part[1:-1], "path") for part in operation.path.split("/") if part.startswith("{")]
+    if parameters := in_path + [_parameter(name, "query") for name in operation.query]:
+        told["parameters"] = parameters
+    return told | ({"security": []} if operation.path in OPEN_PATHS else {})
 
 
-def _parameter(name: str) -> dict[str, Any]:
-    kind = "integer" if name == "task_id" else "string"
-    return {"name": name, "in": "path", "required": True, "schema": {"type": kind}}
+def _reference(model: type[BaseModel]) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"anyOf": [reference, _reference(models.ClassicHeartbeat)]} if model is models.Heartbeat else reference
+
+
+def _parameter(name: str, place: str) -> dict[str, Any]:
+    kind = "integer" if name in NUMBERS else "string"
+    return {"name": name, "in": place, "required": place == "path" or name == "store_id", "schema": {"type": kind}}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

@@ -132,6 +132,27 @@ def test_the_second_death_is_an_error(server: Server, transport: Transport) -> N
     assert len(server.seen) == 3
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_renew_sends_again_what_waits_on_a_silent_socket(request: pytest.FixtureRequest, tls: bool) -> None:
+    server: Server = request.getfixturevalue("tls_server" if tls else "server")
+    transport, answers = Transport(server.url, ca_file=LOOPBACK_PEM), []
+    server.answer(SILENCE, success("at last"), success("kept"))
+    thread = threading.Thread(target=lambda: answers.append(transport.call("POST", "/get-tasks", b"{}", timeout=30)))
+    thread.start()
+    deadline = time.monotonic() + 5
+    while not transport._unanswered:
+        assert time.monotonic() < deadline
+    transport.renew()
+    thread.join(5)
+    assert answers == ["at last"]
+    assert [seen.body for seen in server.seen] == [b"{}", b"{}"]
+    assert connections(server) == [1, 2]
+    assert not transport._unanswered
+    transport.renew()
+    assert transport.call("GET", "/stats") == "kept"
+    transport.close()
+
+
 def test_an_idle_connection_with_something_to_say_is_not_used(server: Server, transport: Transport) -> None:
     late = Answer(success(1).text + b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
     server.answer(late, success(2))

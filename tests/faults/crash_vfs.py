@@ -135,8 +135,9 @@ def _point(names: dict[str, _File], name: str, file: _File | None) -> None:
 
 def lay_out(folder: Path, image: Image) -> None:
     """Make the folder hold these files and no others."""
-    for path in folder.iterdir():
-        path.unlink()
+    for name in os.listdir(folder):
+        if name not in image:
+            os.unlink(folder / name)
     for name, content in image.items():
         (folder / name).write_bytes(content)
 

@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from random import Random
 from threading import Event
@@ -18,14 +18,14 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from dispatcher.clock import Now
-from dispatcher.errors import KeyConflict
 from dispatcher.model import End, Granted, LeaseName, Progress, State, TaskFilter
 from dispatcher.queue import Queue
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.report import Outcome, Verdict
-from dispatcher.queue.submit import Submission
+from dispatcher.queue.submit import Submission, submit
+from dispatcher.store.base import Tx
 from dispatcher.store.sqlite import SqliteStore
 
 GONE = "gone"  # pruned
@@ -58,6 +58,10 @@ class FakeClock:
         return Now(self.wall, self.wall)
 
 
+class Undone(Exception):
+    """Raised by an operation to be undone."""
+
+
 class Op(NamedTuple):
     """A call to the queue, and what its answer teaches."""
 
@@ -71,10 +75,17 @@ class Load:
     def __init__(
         self, store: SqliteStore, clock: FakeClock, rng: Random, told: dict[int, Told], life: int, pool: Executor
     ) -> None:
-        self.store, self.queue, self.clock, self.rng, self.told, self._pool = store, Queue(store), clock, rng, told, pool
+        self.store, self.queue, self.clock, self.rng, self.told, self._pool = (
+            store,
+            Queue(store),
+            clock,
+            rng,
+            told,
+            pool,
+        )
         self.operations = 0
         self._life, self._numbers = life, itertools.count(life * 100_000 + 1)
-        self._instances = {worker: f"i-{worker}-{life}" for worker in WORKERS}
+        self._instances = {worker: f"i-{worker}-life-{life}" for worker in WORKERS}
         self._reading = ExitStack()
         self._kinds: dict[Callable[[], Op | None], int] = {
             self._submit: 6, self._repeat: 1, self._claim: 6, self._classic: 1, self._report: 8, self._beat: 3,
@@ -84,7 +95,9 @@ class Load:
     def step(self, mark: Callable[[], None]) -> None:
         """Do something, and mark each answer."""
         self.clock.wall += self.rng.randrange(3000)
-        how = self.rng.choices((self._single, self._together, self._upload, self._waiting_claim, self._read), (14, 4, 1, 2, 2))
+        how = self.rng.choices(
+            (self._single, self._together, self._upload, self._waiting_claim, self._read), (14, 4, 1, 2, 2)
+        )
         how[0](mark)
 
     def end(self) -> None:
@@ -105,7 +118,7 @@ class Load:
         blocker = self._pool.submit(self.store.write, lambda tx: (reached.set(), go.wait(PATIENCE)))
         assert reached.wait(PATIENCE)
         answers = []
-        for place, call in enumerate([self._conflict, *(op.call for op in ops)], 1):
+        for place, call in enumerate([self._fail, *(op.call for op in ops)], 1):
             answers.append(self._pool.submit(call))
             until(lambda place=place: self.store._writer._calls.qsize() == place)
         go.set()
@@ -115,17 +128,15 @@ class Load:
         answers[0].result(PATIENCE)
         mark()
 
-    def _conflict(self) -> None:
-        """A submit that writes one task and then fails."""
-        used = next((told.asked for told in self.told.values() if told.asked.key), None)
-        if used is None:
-            self.store.write(lambda tx: None)
-            return
-        try:
-            self.queue.submit([Submission("noop", '"never"'), used._replace(digest=b"another")])
-        except KeyConflict:
-            return
-        raise AssertionError("a key was taken for another body")
+    def _fail(self) -> None:
+        """A caller whose operation writes and then raises: nothing of it may be seen, ever."""
+
+        def op(tx: Tx) -> None:
+            submit(tx, [Submission("never", '"never"', queue="nowhere", key="never")], self.queue.terms)
+            raise Undone
+
+        with suppress(Undone):
+            self.store.write(op)
 
     def _waiting_claim(self, mark: Callable[[], None]) -> None:
         """A claim that waits is served in the transaction of a submit."""
@@ -136,8 +147,8 @@ class Load:
             self._granted(asked.worker_id, waits.result().tasks)
             mark()
             return
-        submit = self._submit()
-        self._learn(submit, submit.call())
+        op = self._submit()
+        self._learn(op, op.call())
         self.store.write(lambda tx: None)  # who was served by the submit has left by now
         if len(self.queue.waiting):  # none of the new tasks is due: a newer claim ends the wait
             self.queue.claim(dataclasses.replace(asked, request_id=next(self._numbers), max_tasks=0, wait_ms=0))
@@ -207,7 +218,11 @@ class Load:
         if not known:
             return None
         task_id, asked = self.rng.choice(known)
-        return Op(partial(self.queue.submit, [asked]), lambda ids: _must(ids == [task_id] or GONE in self._look([task_id])))
+
+        def learn(ids: list[int]) -> None:
+            assert ids == [task_id]
+
+        return Op(partial(self.queue.submit, [asked]), learn)
 
     def _some(self, *states: str) -> list[int]:
         fitting = [task_id for task_id, told in self.told.items() if told.state in states]
@@ -230,7 +245,9 @@ class Load:
 
     def _retried(self, verdicts: dict[int, str]) -> None:
         for task_id in [task_id for task_id, verdict in verdicts.items() if verdict == "retried"]:
-            self._tell(task_id, state=State.PENDING, result=None, note=None, to_cancel=False, grant=None, past=None, won=None)
+            self._tell(
+                task_id, state=State.PENDING, result=None, note=None, to_cancel=False, grant=None, past=None, won=None
+            )
 
     def _edit(self) -> Op | None:
         ids, data = self._some(State.PENDING), json.dumps({"edited": next(self._numbers)})
@@ -275,11 +292,18 @@ class Load:
         return Op(partial(self.queue.report, outcomes, "nobody"), learn) if outcomes else None
 
     def _outcome(self, lease: Granted) -> Outcome:
-        status = self.rng.choices((End.COMPLETED, End.FAILED, End.RELEASED, End.SNOOZED, End.CANCELLED), (8, 4, 1, 1, 1))[0]
+        status = self.rng.choices(
+            (End.COMPLETED, End.FAILED, End.RELEASED, End.SNOOZED, End.CANCELLED), (8, 4, 1, 1, 1)
+        )[0]
         body = json.dumps({"of": lease.task_id, "pad": "y" * self.rng.choice((0, 50, 4000))})
         failed = status == End.FAILED
         return Outcome(
-            name_of(lease), status, None if failed else body, error="it broke" if failed else None, run_ms=5, snooze_ms=500
+            name_of(lease),
+            status,
+            None if failed else body,
+            error="it broke" if failed else None,
+            run_ms=5,
+            snooze_ms=500,
         )
 
     def _settle(self, lease: Granted, outcome: Outcome, verdict: Verdict) -> None:
@@ -335,19 +359,20 @@ class Load:
     def _look_at_leases(self) -> None:
         self._look([task_id for task_id, told in self.told.items() if told.grant])
 
-    def _look(self, ids: Sequence[int]) -> set[str]:
+    def _look(self, ids: Sequence[int]) -> None:
         """What a client sees that asks for these tasks."""
         shown = {row["task_id"]: row for row in self.queue.tasks(TaskFilter(ids=tuple(ids)), None, 500)}
         for task_id in ids:
             self._see(task_id, shown.get(task_id))
-        return {self.told[task_id].state for task_id in ids}
 
     def _see(self, task_id: int, row: dict[str, Any] | None) -> None:
         if row is None:
             self._tell(task_id, state=GONE, result=None, note=None, grant=None, past=None, won=None)
             return
         told = self.told[task_id]
-        live = told.grant if told.grant and row["lease"] == told.grant.token and row["status"] == "in_progress" else None
+        live = (
+            told.grant if told.grant and row["lease"] == told.grant.token and row["status"] == "in_progress" else None
+        )
         past = told.past if live else told.grant or told.past
         holder = row["assigned_to"] or ""
         self._tell(task_id, state=State(row["status"]), note=row["note"], grant=live, past=past, holder=holder)
@@ -363,10 +388,6 @@ def _ended(told: Told, lease: Granted, outcome: Outcome) -> State:
 
 def name_of(lease: Granted) -> LeaseName:
     return LeaseName(lease.task_id, lease.token)
-
-
-def _must(holds: bool) -> None:
-    assert holds
 
 
 def until(condition: Callable[[], Any]) -> None:

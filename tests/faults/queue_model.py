@@ -1,6 +1,6 @@
 """What the queue should do, in plain Python over dictionaries: DESIGN sections 2 to 4, written from that page.
 
-Each method of Model is told what was asked and what was answered: it asserts that the answer is allowed, and follows it.
+Each method of Model is told what was asked and what was answered: it asserts that the answer is allowed and follows it.
 `check` then compares every row of the store. Where DESIGN leaves room, all that it allows is accepted and what the
 store did is adopted; each such place is marked "Open:".
 """
@@ -73,6 +73,7 @@ class Work:
     data: str
     state: State = State.PENDING
     ready: bool = False
+    was_due: bool = False  # someone looked when its run_at had come
     generation: int = 1
     attempts: int = 0
     attempts_or: int | None = None  # what attempts may be instead
@@ -144,7 +145,7 @@ class Model:
     def _appear(self, now: Now, said: Submission, task_id: int) -> None:
         run_at = now.wall if said.run_at is None else said.run_at
         task = Work(task_id, said, now.wall, said.priority, run_at, said.max_attempts or 3, said.data)
-        task.ready = run_at <= now.wall
+        self._wait(now, task, run_at)
         self.tasks[task_id] = task
         self.ids.add(task_id)
         if said.key is not None:
@@ -174,7 +175,8 @@ class Model:
         held = {str(lease.name) for lease in self.live(holder) if lease.number == number}
         # Open: is a lease that was taken back still one of its claim?
         back = {str(lease.name) for lease in self.live(holder) if lease.former_number == number}
-        assert held <= names <= held | back and len(names) == len(got), (held, names)
+        assert len(names) == len(got)
+        assert held <= names <= held | back, (held, names)
         for lease in (self.leases[name] for name in names):
             was_provisional, before = lease.provisional, (lease.expires, lease.length)
             self._renew(now, lease, LEASE)
@@ -199,7 +201,8 @@ class Model:
     def _grant(self, now: Now, holder: str, number: int | None, granted: Granted, provisional: bool) -> None:
         task = self.tasks[granted.task_id]
         name = LeaseName(granted.task_id, granted.token)
-        assert task.ready and task.lease is None, "I2: one lease per task, and only of what can be taken"
+        assert task.lease is None, "I2: one lease per task"
+        assert task.ready, "only what can be taken"
         assert str(name) not in self.leases, "a fresh lease_id for every claim"
         assert not self.actor(holder).dead, "a dead instance gets no leases"
         length = PROVISIONAL if provisional else LEASE
@@ -216,9 +219,7 @@ class Model:
         lease.expires, lease.length = now.steady + length, length
         lease.provisional, lease.misses, lease.excused = False, 0, False
 
-    def _end(
-        self, now: Now, lease: Lease, how: End, charged: bool, state: State, run_at: int | None = None
-    ) -> None:
+    def _end(self, now: Now, lease: Lease, how: End, charged: bool, state: State, run_at: int | None = None) -> None:
         """A live lease ends otherwise than by success."""
         task = self.task_of(lease)
         lease.how, lease.charged, task.lease = how, charged, None
@@ -227,10 +228,18 @@ class Model:
             task.attempts_or = task.attempts if lease.beyond else None
             task.attempts -= 1
         task.state = State.CANCELLED if task.cancel else state
-        task.run_at = task.run_at if run_at is None else run_at
-        task.ready = task.state == State.PENDING and task.run_at <= now.wall
+        task.ready = False
+        if task.state == State.PENDING:
+            self._wait(now, task, run_at)
         task.finished = now.wall if task.state in ENDED else None
         task.failed_by = how if task.state == State.FAILED else None
+
+    def _wait(self, now: Now, task: Work, run_at: int | None = None) -> None:
+        """It is pending, and ready when it is due."""
+        if run_at is not None:
+            task.run_at, task.was_due = run_at, False
+        task.was_due |= task.run_at <= now.wall
+        task.ready = task.was_due
 
     def _lose(self, now: Now, lease: Lease, how: End, charged: bool) -> None:
         """The holder fell silent, does not know the lease, or died."""
@@ -257,7 +266,7 @@ class Model:
             self._accept(now, lease, outcome, look)
         elif lease.how == outcome.status:
             assert verdict == Verdict.DUPLICATE, verdict
-        elif outcome.status == End.COMPLETED and self._counts_late(task, lease):
+        elif outcome.status == End.COMPLETED and self.may_still_win(lease):
             assert verdict == Verdict.ACCEPTED_LATE, verdict
             self._accept_late(now, lease, outcome)
         else:
@@ -287,7 +296,8 @@ class Model:
             self._end(now, lease, End.FAILED, True, State.PENDING, later)
         task.had_failures = True
 
-    def _counts_late(self, task: Work, lease: Lease) -> bool:
+    def may_still_win(self, lease: Lease) -> bool:
+        task = self.task_of(lease)
         return lease.generation == task.generation and task.state not in (State.COMPLETED, State.CANCELLED)
 
     def _accept_late(self, now: Now, lease: Lease, outcome: Outcome) -> None:
@@ -330,7 +340,8 @@ class Model:
         refused = [lease for lease_id in listed if (lease := self._listed(now, holder, lease_id, told[lease_id]))]
         for lease in refused:  # of several leases of one task that could come back one does; Open: which
             rival = self.task_of(lease).lease
-            assert rival is not None and str(rival.name) in listed, f"{lease.name} was not taken back"
+            assert rival is not None, f"{lease.name} was not taken back"
+            assert str(rival.name) in listed, f"{lease.name} was not taken back"
         for lease in self.live(holder):
             if str(lease.name) not in listed:
                 self._missed(now, lease, in_flight, look)
@@ -344,7 +355,7 @@ class Model:
         if lease.how is None:
             self._listed_live(now, holder, lease, told)
             return None
-        may, must = self._returns(lease)
+        may, must = self.returns(lease)
         # Open: a heartbeat that lists another instance's lease (the fence knows task and lease, no instance)
         must = must and lease.holder == holder
         assert told == "lost" or (told == "ok" and may), (told, lease)
@@ -358,7 +369,7 @@ class Model:
         if told != "lost":
             self._renew(now, lease, SILENCE)
 
-    def _returns(self, lease: Lease) -> tuple[bool, bool]:
+    def returns(self, lease: Lease) -> tuple[bool, bool]:
         """Whether a lease that has ended may come back by being listed, and whether it must."""
         task = self.task_of(lease)
         silent = lease.how in SILENT and not self.actor(lease.holder).dead and lease.generation == task.generation
@@ -384,12 +395,11 @@ class Model:
             lease.excused = lease.misses > 0
             return
         # Open: missed, then in flight, then missed: two successive ones? And is one taken back still of its claim?
-        row = look(lease.name.task_id)
-        doubt = lease.excused or lease.former_number in in_flight
-        spared = doubt and (row.state, row.lease) == (State.IN_PROGRESS, lease.name.token)
+        back_in_flight = lease.former_number in in_flight
+        spared = (lease.excused or back_in_flight) and look(lease.name.task_id).lease == lease.name.token
         if lease.misses and not spared:
             self._lose(now, lease, End.UNLISTED, charged=False)
-        lease.misses, lease.excused = 1, False
+        lease.misses, lease.excused = 1, back_in_flight
 
     def beaten_classic(self, now: Now, holder: str, look: Look) -> None:
         """It renews the newest lease that was claimed the classic way. Open: newest by claim or by wall time."""
@@ -399,7 +409,8 @@ class Model:
         latest = max(lease.granted_wall for lease in mine)
         newest = [lease for lease in mine if lease is mine[-1] or lease.granted_wall == latest]
         terms = (now.steady + SILENCE, SILENCE)
-        renewed = [lease for lease in newest if look(lease.name.task_id)[17:19] == terms]
+        rows = {lease: look(lease.name.task_id) for lease in newest}
+        renewed = [lease for lease, row in rows.items() if (row.lease_expires, row.lease_length) == terms]
         assert renewed, "a classic heartbeat renews the newest classic lease"
         for lease in renewed:
             self._renew(now, lease, SILENCE)
@@ -438,7 +449,7 @@ class Model:
         due = [task for task in self.tasks.values() if self._is_due(task, now) and not task.ready]
         assert made == len(due), (made, due)
         for task in due:
-            task.ready = True
+            task.ready = task.was_due = True
 
     def _is_due(self, task: Work, now: Now) -> bool:
         return task.state == State.PENDING and task.run_at <= now.wall
@@ -464,7 +475,8 @@ class Model:
             return
         assert verdict == "retried", verdict
         self._live_anew(task)
-        task.state, task.cancel, task.run_at, task.ready = State.PENDING, False, now.wall, True
+        task.state, task.cancel = State.PENDING, False
+        self._wait(now, task, now.wall)
         task.winner = task.result = task.finished = task.failed_by = None
 
     def edited(self, now: Now, task_id: int, priority: int, run_at: int, max_attempts: int, data: str) -> bool:
@@ -473,8 +485,8 @@ class Model:
         if task is None or task.state != State.PENDING:
             return False
         self._live_anew(task)
-        task.priority, task.run_at, task.max_attempts, task.data = priority, run_at, max_attempts, data
-        task.ready = run_at <= now.wall
+        task.priority, task.max_attempts, task.data = priority, max_attempts, data
+        self._wait(now, task, run_at)
         return True
 
     def _live_anew(self, task: Work) -> None:

@@ -62,11 +62,11 @@ class _Ended(Exception):
 
 
 class Proxy:
-    """Listens while the `with` block lasts. `heard` is told each request with the dispatcher's reply, from our thread."""
+    """Listens while the `with` block lasts. `heard` is told each request and its reply, in a thread of our own."""
 
     def __init__(self, port: int, seed: int = 0, heard: Callable[[Message, Message], None] = lambda q, a: None) -> None:
         self.fault, self.target, self.heard = Fault(), port, heard
-        self.counts: Counter[str] = Counter()  # of faults that were inflicted
+        self.counts: Counter[str] = Counter()  # of the paths whose requests were hit
         self.random = random.Random(seed)
         self.lines: dict[asyncio.Task[None], _Line] = {}
         self._background: set[asyncio.Task[Any]] = set()
@@ -101,7 +101,7 @@ class Proxy:
         hit = (not fault.paths or path in fault.paths) and self.random.random() < fault.share
         if not hit or fault.kind == "none":
             return Fault()
-        self.counts[fault.kind] += 1
+        self.counts[path] += 1
         return fault
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:

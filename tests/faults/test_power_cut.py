@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -32,15 +33,15 @@ from dispatcher.model import End, State
 from dispatcher.queue import Queue
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.submit import Submission
-from dispatcher.store.sqlite import SqliteStore, opening
+from dispatcher.store.sqlite import SqliteStore, opening, store
 
 CUTS, LONG_CUTS, CONTROL_CUTS = 2_000, 20_000, 300
 LIVES = 3  # in a run
 STEPS = 40  # in a life
 FILE = "queue.db"
 # how likely the power is cut at a change to a file: (kind of change, kind of file)
-RATES = {("write", "-wal"): 0.035, ("sync", "-wal"): 0.1, ("write", ""): 0.03, ("sync", ""): 0.3}
-RARE, BETWEEN = 0.25, 0.15  # any other change; between two steps
+RATES = {("write", "-wal"): 0.07, ("sync", "-wal"): 0.15, ("write", ""): 0.07, ("sync", ""): 0.5}
+RARE, BETWEEN = 0.3, 0.2  # any other change; between two steps
 RUBBISH = bytes(range(256)) * 128  # what may lie in the shared memory file
 
 Dump = dict[str, list[tuple[Any, ...]]]
@@ -95,8 +96,8 @@ class Life:
 
     def run(self, pool: Executor) -> None:
         vfs = CrashVFS("power-cut", self._disk)
-        store = SqliteStore(self._path, self._clock, vfs="power-cut")
-        load = Load(store, self._clock, self._rng, self._told, self._number, pool)
+        mill = SqliteStore(self._path, self._clock, vfs="power-cut")
+        load = Load(mill, self._clock, self._rng, self._told, self._number, pool)
         self._mark(load)
         for _ in range(STEPS):
             self._phase = ""
@@ -105,7 +106,7 @@ class Life:
                 self._cut("between")
         self._phase = "closing"
         load.end()
-        store.close()
+        mill.close()
         self._cut("closed")
         vfs.unregister()
 
@@ -186,35 +187,38 @@ class Inspection:
             self._store.close()
 
     def _inspect(self) -> None:
-        integrity, dump = self._store.write(lambda tx: (tx.db.pragma("integrity_check"), dump_of(tx.db)))
+        with self._store.read() as reader:
+            integrity, dump = reader.db.pragma("integrity_check"), dump_of(reader.db)
         if integrity != "ok":
             self.wrong.append(f"integrity: {integrity}")
         if recount(dump) != Counter({(lane, state): n for lane, state, n in dump["counts"] if n}):
             self.wrong.append(f"counts: {dump['counts']} instead of {recount(dump)}")
         self.found = self._place(dump)
         if self.found is None:
-            self.wrong.append("the tables are not what they were at any moment")
+            near = self._before.dump, self._after.dump
+            strange = [table for table in dump if all(dump[table] != other.get(table) for other in near)]
+            self.wrong.append(f"the tables are not what they were at any moment, {strange} not as before or after")
         elif not self.lost:
             self.wrong += broken(dump, self._before.told, self._after.told)
             self._go_on(self.found.told)
 
     def _place(self, dump: Dump) -> Mark | None:
-        """The moment that the tables show; counts what was acknowledged after it."""
-        if not self._before.dump:  # while the store was made: it may be anew, but holds nothing
-            return self._before if not dump["tasks"] else None
+        """The moment that the tables show; counts what was acknowledged after it. Before the first moment of all the
+        store is still being made: it holds no tasks, and may get another name."""
         for mark in (self._after, *reversed(self._marks[: self._last])):
-            if mark.dump == dump:
-                self.lost = max(0, self._before.operations - mark.operations)
+            if mark.dump == dump or (not mark.dump and not dump["tasks"]):
+                if mark not in (self._before, self._after):
+                    self.lost = max(1, self._before.operations - mark.operations)
                 return mark
         return None
 
     def _go_on(self, told: dict[int, Told]) -> None:
         """The store goes on as if nothing had been: fresh ids, keys and reports that come again are known."""
         queue = Queue(self._store)
-        (task_id,) = queue.submit([Submission("noop", '"after"')])
-        assert task_id > max(told, default=0), f"id {task_id} was handed out before"
         keyed = {i: t.asked for i, t in told.items() if t.asked.key and t.state != GONE}
-        assert queue.submit(list(keyed.values())) == list(keyed), "a key was forgotten"
+        *known, fresh = queue.submit([*keyed.values(), Submission("noop", '"after"')])
+        assert known == list(keyed), "a key was forgotten"
+        assert fresh > max(told, default=0), f"id {fresh} was handed out before"
         won = [Outcome(name_of(t.won), End.COMPLETED, '"again"') for t in told.values() if t.won]
         verdicts = set(queue.report(won, "nobody")[0])
         assert verdicts <= {Verdict.DUPLICATE}, f"results that were accepted are now {verdicts}"
@@ -272,7 +276,7 @@ class Runs:
         tally.acknowledged += life.marks[cut.marks - 1].operations
         tally.lost += seen.lost
         tally.losing_cuts += seen.lost > 0
-        tally.failures += [f"{name} ({cut.during}): {wrong}" for wrong in seen.wrong]
+        tally.failures += [f"{name} ({cut.during}): {wrong[:500]}" for wrong in seen.wrong]
         return seen.found
 
 
@@ -281,7 +285,10 @@ MakeRuns = Callable[[str], Runs]
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRuns]:
-    """Runs with `PRAGMA synchronous` as named, in memory where the system has a file system in it."""
+    """Runs with `PRAGMA synchronous` as named, in memory where the system has a file system in it; what makes opening
+    a store slow and has no part in this is less or done once."""
+    monkeypatch.setattr(store, "READERS", 2)
+    monkeypatch.setattr(opening, "file_system", cache(opening.file_system))
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="taskmill-", dir=memory if os.access(memory, os.W_OK) else tmp_path))
     state = random.getstate()
@@ -309,7 +316,7 @@ def cut_and_hold(runs: Runs, cuts: int, seed: int, record: Callable[[str, object
     assert not tally.failures, tally.failures[:5]
     assert tally.lost == 0
     assert tally.cuts >= cuts
-    few = {place: n for place, n in tally.during.items() if n < cuts / 100}
+    few = {place: n for place, n in tally.during.items() if n < cuts / 200}
     assert len(tally.during) == 6, tally.during
     assert not few, f"hardly cut: {few}"
 

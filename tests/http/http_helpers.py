@@ -194,7 +194,9 @@ class Api:
 class Process:
     """`python -m dispatcher`, its settings free of this machine's own."""
 
-    def __init__(self, db: Path, *argv: str, port: int = 0, limits: Callable[[], None] | None = None, **env: str) -> None:
+    def __init__(
+        self, db: Path, *argv: str, port: int = 0, limit: Callable[[], None] | None = None, **env: str
+    ) -> None:
         # set to nothing counts as unset, and beats a .env
         unset = {"DISPATCHER_HOST": "", "DISPATCHER_TOKEN": "", "DISPATCHER_THREADS": "", "LOG_LEVEL": ""}
         env = {**os.environ, **unset, "DB_PATH": str(db), "DISPATCHER_PORT": str(port), **env}
@@ -207,7 +209,7 @@ class Process:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=limits,
+            preexec_fn=limit,
         )
         self.lines: list[str] = []  # of stderr
         self.url = ""

@@ -343,7 +343,8 @@ def test_a_heartbeat_renews_only_the_newest_classic_lease(api: Api) -> None:
 def test_a_classic_life_on_a_real_connection(run: Callable[..., Process]) -> None:
     """What curl and the classic worker send, byte for byte as the README shows it."""
     process = run().ready()
-    submitted = process.post("/submit-task", '{"task_type": "prime", "task_data": {"limit": 100000, "method": "sieve"}}')
+    body = '{"task_type": "prime", "task_data": {"limit": 100000, "method": "sieve"}}'
+    submitted = process.post("/submit-task", body)
     assert (submitted.status, submitted.data["task_id"]) == (201, 1)
     assert submitted.headers["Content-Type"] == "application/json"
     task = process.post("/get-task", '{"worker_id": "worker-1"}').json

@@ -375,7 +375,8 @@ def test_an_idempotency_key_submits_once(api: Api) -> None:
 
 def test_a_heartbeat_renews_and_brings_progress(api: Api) -> None:
     lease = api.lease(max_attempts=2)
-    said = {"lease_id": lease["lease_id"], "progress": {"done": 5, "total": 10}, "note": "half", "checkpoint": {"at": 5}}
+    news = {"progress": {"done": 5, "total": 10}, "note": "half", "checkpoint": {"at": 5}}
+    said = {"lease_id": lease["lease_id"], **news}
     answer = api.beat(1, said, host={"hostname": "lab"})
     assert answer == {
         "worker_id": "w-1",
@@ -432,7 +433,8 @@ def test_a_published_schema_holds_submits(api: Api) -> None:
     assert api.submit("prime", task_data={"limit": 100})
     assert api.submit("noop", task_data={"limit": "x"})
     before = api.version()
-    many = api.post("/submit-tasks", {"tasks": [{"task_type": "noop"}, {"task_type": "prime", "task_data": {"limit": 101}}]})
+    wrong = {"task_type": "prime", "task_data": {"limit": 101}}
+    many = api.post("/submit-tasks", {"tasks": [{"task_type": "noop"}, wrong]})
     assert many.status == 400
     assert many.fault.startswith("tasks[1].task_data.limit: ")
     one = api.post("/submit-task", {"task_type": "prime", "task_data": {}})
@@ -722,7 +724,14 @@ def test_tasks_are_cancelled(api: Api) -> None:
 
 
 def test_task_data_comes_back_exactly(api: Api) -> None:
-    data = {"int": 10**400, "neg": -(2**65), "float": 0.1, "tiny": 5e-324, "text": "é😀\u2028\x7f\\u0000x", "": [None, True]}
+    data = {
+        "int": 10**400,
+        "-": -(2**65),
+        "float": 0.1,
+        "tiny": 5e-324,
+        "text": "é😀\u2028\x7f\\u0000x",
+        "": [None, True],
+    }
     task_id = api.submit(task_data=data)
     assert api.claim()["tasks"][0]["task_data"] == data
     assert api.task(task_id)["task_data"] == data

@@ -23,8 +23,13 @@ def test_what_is_no_lease_name_is_none_or_in_range(text: str) -> None:
     assert found is None or (found.task_id < 10**18 and found.token < 2**63 and text.endswith(f"{found.token:016x}"))
 
 
-@pytest.mark.parametrize("text", ["", "-", "1", "1-", "-1-0000000000000000", "1-ffffffffffffffff", "1-00000000_0000000",
-                                  "١-0000000000000000", "1-000000000000000A", "1" * 19 + "-" + "0" * 16])  # fmt: skip
+NONSENSE = [
+    "", "-", "1", "1-", "-1-0000000000000000", "1-ffffffffffffffff", "1-00000000_0000000", "1-000000000000000A",
+    "\u0661-0000000000000000", "1" * 19 + "-" + "0" * 16,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NONSENSE)
 def test_nonsense_is_no_lease_name(text: str) -> None:
     assert LeaseName.parse(text) is None
 

@@ -2,16 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_kit import KINDS, FakeClock, Mill, StoreKind
+from store_kit import KINDS, FakeClock, MakeStore, Mill, StoreKind
 
 from dispatcher.clock import Clock
 from dispatcher.store.base import Store
-
-MakeStore = Callable[[Path, Clock], Store]
 
 
 @pytest.fixture

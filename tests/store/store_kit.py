@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.clock import Clock, Now
+from dispatcher.errors import Unavailable
 from dispatcher.maintenance.pruner import Pruner
 from dispatcher.maintenance.reaper import Reaper
 from dispatcher.maintenance.scheduler import Scheduler
@@ -23,7 +24,6 @@ from dispatcher.queue.heartbeat import Answered, Heartbeat
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.submit import Submission
 from dispatcher.queue.terms import PROVISIONAL_MS, Terms
-from dispatcher.errors import Unavailable
 from dispatcher.store.base import Store
 from dispatcher.store.sqlite import SqliteStore
 from dispatcher.store.writer import GroupFailed
@@ -37,6 +37,8 @@ SILENCE_S = TERMS.silence_ms // SECOND
 PROVISIONAL_S = PROVISIONAL_MS // SECOND
 PATIENCE = 20.0  # no condition waits longer than this
 ROUNDS = 25  # of a race between threads
+
+MakeStore = Callable[[Path, Clock], Store]
 
 
 class FakeClock:
@@ -57,7 +59,7 @@ class FakeClock:
 class StoreKind:
     """How to open a store, and a number that rises with every commit that wrote something."""
 
-    make: Callable[[Path, Clock], Store]
+    make: MakeStore
     written: Callable[[Store], int]
 
 

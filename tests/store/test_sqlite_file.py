@@ -12,8 +12,9 @@ import pytest
 from full_disk import FullDisk
 from store_kit import FakeClock, Later, Mill, until, waiting
 
-from dispatcher.errors import CannotOpen, StorageFull
+from dispatcher.errors import CannotOpen, StorageFull, Unavailable
 from dispatcher.store.sqlite import SqliteStore, migrations, opening
+from dispatcher.store.sqlite.leases import HEAD
 from dispatcher.store.sqlite.store import READERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,8 +188,6 @@ def test_readers_are_given_back_after_errors(sqlite: SqliteStore) -> None:
 
 
 def test_closed_store_answers_at_once(path: Path) -> None:
-    from dispatcher.errors import Unavailable
-
     store = SqliteStore(path)
     store.close()
     store.close()
@@ -237,8 +236,8 @@ def test_impossible_rows_are_refused(sqlite: SqliteStore, clock: FakeClock, chan
 
 
 def test_every_table_is_strict(sqlite: SqliteStore) -> None:
-    loose = sqlite.write(lambda tx: list(tx.db.execute(
-        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND NOT strict AND name NOT LIKE 'sqlite_%'")))  # fmt: skip
+    sql = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND NOT strict AND name NOT LIKE 'sqlite_%'"
+    loose = sqlite.write(lambda tx: tx.db.execute(sql).fetchall())
     assert loose == []
 
 
@@ -247,8 +246,6 @@ def plan(sqlite: SqliteStore, sql: str) -> str:
 
 
 def test_claims_read_the_index_of_what_can_be_taken(sqlite: SqliteStore) -> None:
-    from dispatcher.store.sqlite.leases import HEAD
-
     assert "tasks_ready" in plan(sqlite, HEAD.replace("?", "1"))
     assert "TEMP B-TREE" not in plan(sqlite, HEAD.replace("?", "1"))
 

@@ -4,8 +4,7 @@ import statistics
 import time
 from pathlib import Path
 
-from conftest import MakeStore
-from store_kit import DAY, FakeClock, Mill
+from store_kit import DAY, FakeClock, MakeStore, Mill
 
 CROWD = 50_000
 ROUNDS = 60

@@ -5,6 +5,7 @@ from store_kit import Mill, name
 
 from dispatcher.errors import InstanceDead
 from dispatcher.model import End, Granted, State
+from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death, Recorded
 from dispatcher.queue.report import Verdict
 
@@ -130,8 +131,6 @@ def test_nonsense_in_the_lists_is_left_out(mill: Mill) -> None:
 
 
 def test_fresh_instance_of_the_same_worker_gets_work(mill: Mill) -> None:
-    from dispatcher.queue.claim import Claim
-
     mill.one()
     mill.lease("ann")
     mill.die("ann")

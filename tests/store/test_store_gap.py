@@ -3,9 +3,22 @@
 from pathlib import Path
 
 import pytest
-from conftest import MakeStore
-from store_kit import DAY, LEASE_S, PROVISIONAL_S, SECOND, SILENCE_S, FakeClock, Later, Mill, failing_commits, held_up
-from store_kit import until, waiting  # fmt: skip
+from store_kit import (
+    DAY,
+    LEASE_S,
+    PROVISIONAL_S,
+    SECOND,
+    SILENCE_S,
+    FakeClock,
+    Later,
+    MakeStore,
+    Mill,
+    StoreKind,
+    failing_commits,
+    held_up,
+    until,
+    waiting,
+)
 
 from dispatcher.errors import Unavailable
 from dispatcher.maintenance.reaper import Reaper
@@ -169,7 +182,7 @@ def test_steady_time_alone_makes_nothing_due(mill: Mill) -> None:
     assert mill.become_ready() == 0
 
 
-def test_reaper_without_leases_writes_nothing(mill: Mill, kind, store: Store) -> None:
+def test_reaper_without_leases_writes_nothing(mill: Mill, kind: StoreKind, store: Store) -> None:
     """I10 in spirit: an idle dispatcher leaves its disk alone."""
     mill.one()
     before = kind.written(store)
@@ -177,7 +190,7 @@ def test_reaper_without_leases_writes_nothing(mill: Mill, kind, store: Store) ->
     assert kind.written(store) == before
 
 
-def test_reaper_with_leases_writes_each_pass(mill: Mill, kind, store: Store) -> None:
+def test_reaper_with_leases_writes_each_pass(mill: Mill, kind: StoreKind, store: Store) -> None:
     mill.one()
     mill.lease()
     before = kind.written(store)

@@ -11,6 +11,7 @@ from store_kit import LEASE_S, ROUNDS, Mill, name, race
 
 from dispatcher.model import End, Granted, State
 from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.queue.submit import Submission
 
 Act = Callable[[Mill, Granted], object]
 
@@ -204,8 +205,6 @@ def test_repeats_of_a_claim_at_once_get_the_same_leases(mill: Mill) -> None:
 
 
 def test_submits_of_a_key_at_once_make_one_task(mill: Mill) -> None:
-    from dispatcher.queue.submit import Submission
-
     answers = race(*[lambda: mill.queue.submit([Submission("noop", "{}", key="k", digest=b"b")]) for _ in range(8)])
     assert len({ids[0] for ids in answers}) == 1
     assert len(mill.all_tasks()) == 1

@@ -3,6 +3,7 @@
 from store_kit import HOUR, SECOND, Later, Mill, name, until
 
 from dispatcher.model import Progress, State, TaskFilter
+from dispatcher.queue import Queue
 
 
 def listed(mill: Mill, limit: int = 100, after: int | None = None, **wanted: object) -> list[int]:
@@ -90,8 +91,6 @@ def test_workers_are_those_seen_lately_and_those_that_hold_leases(mill: Mill) ->
 
 
 def test_published_types_are_remembered(mill: Mill) -> None:
-    from dispatcher.queue import Queue
-
     mill.beat("ann", types={"noop": None, "prime": '{"type": "object"}'})
     mill.beat("bob", types={"prime": '{"type": "object", "required": ["n"]}'})
     with mill.store.read() as reader:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from store_kit import DAY, HOUR, LEASE_S, SECOND, Mill, name
 
-from dispatcher.model import End, Granted, LeaseName, State, Success
+from dispatcher.model import End, Granted, LeaseEnd, LeaseName, State, Success
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.store.base import Store
 
@@ -318,8 +318,6 @@ def test_late_winner_stays_a_duplicate_after_a_retry(mill: Mill) -> None:
 
 def test_i3_contract_fences_every_end_by_lease_and_state(mill: Mill, store: Store) -> None:
     """The contract's sentence: touching nothing is an ordinary answer."""
-    from dispatcher.model import LeaseEnd
-
     task_id = mill.one()
     lease = mill.lease()
     wrong = LeaseName(task_id, lease.token ^ 1)

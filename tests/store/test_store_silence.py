@@ -5,6 +5,7 @@ from store_kit import LEASE_S, PROVISIONAL_S, SECOND, SILENCE_S, Mill, name, wai
 
 from dispatcher.errors import InstanceDead
 from dispatcher.model import End, Granted, State
+from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.report import Verdict
 
 
@@ -174,8 +175,6 @@ def test_own_store_is_named_without_harm(mill: Mill) -> None:
 
 
 def test_nonsense_is_lost(mill: Mill) -> None:
-    from dispatcher.queue.heartbeat import Heartbeat
-
     answer = mill.queue.heartbeat(Heartbeat("ann", "i-ann", 1, {"nonsense": None, "1-0123456789abcdef": None}))
     assert set(answer.leases.values()) == {"lost"}
 

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import MakeStore
-from store_kit import DAY, HOUR, FakeClock, Mill
+from store_kit import DAY, HOUR, FakeClock, MakeStore, Mill, StoreKind
 
 from dispatcher.errors import KeyConflict
 from dispatcher.model import State
@@ -164,7 +163,7 @@ def test_past_run_at_is_ready_at_once(mill: Mill) -> None:
     assert mill.lease().task_id == task_id
 
 
-def test_idle_scheduler_writes_nothing(mill: Mill, store: Store, kind) -> None:
+def test_idle_scheduler_writes_nothing(mill: Mill, store: Store, kind: StoreKind) -> None:
     mill.one(delay_ms=5000)
     before = kind.written(store)
     mill.become_ready()

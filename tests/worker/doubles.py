@@ -54,6 +54,9 @@ class ScriptedDispatcher:
         self.calls.append((method, path, parsed))
         return self.answers[path.partition("?")[0]](parsed)
 
+    def renew(self) -> None:
+        self.calls.append(("RENEW", "", None))
+
     def close(self) -> None:
         pass
 

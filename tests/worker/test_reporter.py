@@ -65,6 +65,8 @@ def test_the_text_of_an_outcome_is_sent_as_the_child_wrote_it(bench: Bench) -> N
             bodies.append(body)
             return bench.dispatcher.call(method, path, body, **how)
 
+        def renew(self) -> None: ...
+
         def close(self) -> None: ...
 
     bench.link._transport = Raw()

@@ -102,6 +102,6 @@ def _check(db: apsw.Connection, path: Path) -> None:
         with contextlib.suppress(apsw.InterruptError):
             found = db.pragma("quick_check", 1) if path.stat().st_size else "ok"
             if found != "ok":
-                raise CannotOpen(f"{path} is corrupt ({found}): put a backup in its place")
+                raise CannotOpen(f"{path} is corrupt ({' '.join(str(found).split())}): put a backup in its place")
     finally:
         db.set_progress_handler(None)

@@ -206,6 +206,7 @@ class _Session:
 
 
 def _cause(error: Exception) -> DispatcherError:
-    if isinstance(error, apsw.FullError) or "SQLITE_IOERR_WRITE" in str(error) or "disk full" in str(error).lower():
+    # a quota or a limit on the size of files shows as a write that failed
+    if "disk is full" in str(error) or getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE:
         return StorageFull()
     return Unavailable(f"the store cannot be used now: {error}")

@@ -1,0 +1,229 @@
+"""A run: tasks go in, faults strike, then the faults end, everything is drained and judged.
+
+All that chance decides comes from the seed: which faults strike in which order, after which pauses, at whom, and what
+is submitted. What the processes make of it is theirs, so a replay meets the same weather, not the same instant.
+"""
+
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import stored_file
+from checker import FINAL, Judge, Row
+from farm_faults import DISPATCHER, WORKER, Fault
+from fault_farm import Farm
+from history import OK, History
+
+from client import Client, StillOpen
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How hard a run is: seconds of faults, pauses between those of one lane (each worker and the dispatcher are one)."""
+
+    seconds: float
+    tasks: int
+    workers: int = 3
+    least_pause: float = 0.1
+    longest_pause: float = 1.0
+    drain_seconds: float = 60.0
+
+
+class Run:
+    """One run on one farm."""
+
+    def __init__(self, farm: Farm, seed: str, plan: Plan) -> None:
+        self.farm, self.seed, self.plan = farm, seed, plan
+        self.history = History()
+        self._numbers = iter(range(plan.tasks))
+        self._number_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._ids: list[int] = []
+
+    def play(self) -> tuple[Row, list[str]]:
+        """All of it; the figures and the problems."""
+        lanes = [lambda: self._strike("dispatcher", DISPATCHER)]
+        lanes += [lambda name=name: self._strike(name, WORKER) for name in list(self.farm.workers)]
+        loads = [
+            lambda: self._submit_single(),
+            lambda: self._submit_bulk(),
+            lambda: self._cancel(),
+            lambda: self._watch(),
+        ]
+        with ThreadPoolExecutor(len(lanes) + len(loads)) as pool:
+            others = [pool.submit(load) for load in loads]
+            faults = [pool.submit(lane) for lane in lanes]
+            wait(faults)
+            self._stop.set()
+            for future in [*faults, *others]:
+                future.result()
+        self._drain()
+        return self._judge()
+
+    def _random(self, name: str) -> random.Random:
+        return random.Random(f"{self.seed} {name}")
+
+    # -- faults --
+
+    def _strike(self, victim: str, faults: dict[str, Fault]) -> None:
+        rng, deadline = self._random(victim), time.monotonic() + self.plan.seconds
+        while not self._stop.wait(rng.uniform(self.plan.least_pause, self.plan.longest_pause)):
+            if time.monotonic() > deadline:
+                return
+            name = rng.choice(list(faults))
+            pid = self.farm.workers[victim].pid if victim in self.farm.workers else self.farm.dispatcher.pid
+            with self.history.operation("fault", {"name": name, "victim": victim, "pid": pid}) as fault:
+                fault.answer = faults[name](self.farm, victim, rng)
+
+    # -- load --
+
+    def _submit_single(self) -> None:
+        rng = self._random("single")
+        with self.farm.new_client(retry_seconds=0) as client:
+            for tasks in self._portions(rng, lambda: 1):
+                key, value = f"{self.seed}-{tasks[0]['number']}", tasks[0]
+                with self.history.operation("submit", [value["number"]]) as submit:
+                    task_id = client.submit("ledger", value, max_attempts=_attempts(value), idempotency_key=key)
+                    self._acknowledged(submit, [task_id])
+
+    def _submit_bulk(self) -> None:
+        rng = self._random("bulk")
+        patient, hasty = self.farm.new_client(), self.farm.new_client(retry_seconds=0)
+        with patient, hasty:
+            for tasks in self._portions(rng, lambda: rng.randint(2, 50)):
+                client = rng.choice([patient, hasty])
+                with self.history.operation("submit", [task["number"] for task in tasks]) as submit:
+                    bodies = [
+                        {"task_type": "ledger", "task_data": task, "max_attempts": _attempts(task)} for task in tasks
+                    ]
+                    self._acknowledged(submit, client.submit_many(bodies))
+
+    def _portions(self, rng: random.Random, size: Callable[[], int]) -> Iterator[list[dict[str, Any]]]:
+        """Tasks to submit, spread over the time of the faults."""
+        rate = self.plan.tasks / self.plan.seconds / 2  # of each of the two submitters
+        while not self._stop.is_set():
+            with self._number_lock:
+                portion = [number for _, number in zip(range(size()), self._numbers, strict=False)]
+            if not portion:
+                return
+            yield [_data(rng, number) for number in portion]
+            self._stop.wait(rng.expovariate(rate / len(portion)))
+
+    def _acknowledged(self, submit: Any, ids: list[int]) -> None:
+        submit.answer = ids
+        self._ids += ids
+
+    def _cancel(self) -> None:
+        rng = self._random("cancel")
+        with self.farm.new_client(retry_seconds=0) as client:
+            while not self._stop.wait(rng.uniform(0.1, 0.5)):
+                chosen = self._some(rng, 3)
+                with self.history.operation("cancel", chosen) as cancel:
+                    cancel.answer = client.cancel(chosen) if chosen else {}
+
+    def _watch(self) -> None:
+        """Looks at results while they come, to see whether they stay."""
+        rng = self._random("watch")
+        with self.farm.new_client() as client:
+            while not self._stop.wait(0.05):
+                self._look(client, self._some(rng, 20))
+
+    def _look(self, client: Client, chosen: list[int]) -> None:
+        with self.history.operation("wait", chosen) as seen:
+            seen.answer = {}
+            try:
+                for task in client.results(chosen, timeout=0.5):
+                    seen.answer[task["task_id"]] = (
+                        task["status"],
+                        (_with_result(client, task)["result"] or {}).get("run"),
+                    )
+            except StillOpen:
+                pass
+
+    def _some(self, rng: random.Random, count: int) -> list[int]:
+        newest = self._ids[-200:]
+        return rng.sample(newest, min(count, len(newest)))
+
+    # -- the end --
+
+    def _drain(self) -> None:
+        """Faults are off: the rest is submitted, everything runs to its end."""
+        farm = self.farm
+        for name, worker in farm.workers.items():
+            assert worker.popen.poll() is None, f"{name} has ended\n{farm.logs()}"
+        deadline = time.monotonic() + self.plan.drain_seconds
+        open_states = ("pending_tasks", "in_progress_tasks", "blocked_tasks")
+        while any(farm.client.stats()[state] for state in open_states) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        farm.until(farm.outboxes_empty, "all outboxes are empty", self.plan.drain_seconds)
+        alone = len(farm.workers)
+        farm.until(lambda: len(farm.instance_folders()) == alone, "all deaths are settled", self.plan.drain_seconds)
+
+    def _judge(self) -> tuple[Row, list[str]]:
+        farm = self.farm
+        tasks = self._all_tasks()
+        self._look(farm.client, [task["task_id"] for task in tasks if task["status"] in FINAL])
+        problems = self._compare_counts(tasks)
+        codes = farm.stop_workers()
+        if any(codes.values()):
+            problems.append(f"workers ended with {codes}")
+        farm.start_again() if farm.dispatcher.stop() == 0 else problems.append("the dispatcher did not stop with 0")
+        judge = Judge(self.seed, self.history, self._all_tasks(), farm.executions())
+        row = judge.judge()
+        assert farm.dispatcher.stop() == 0
+        farm.nothing_left()
+        return row, problems + judge.problems + stored_file.problems(farm.database)
+
+    def _all_tasks(self) -> list[dict[str, Any]]:
+        """Every task with its result; with the ends of its leases where there was more than a single success."""
+        client, runs = self.farm.client, self.farm.runs()
+        tasks = []
+        for task in client.tasks():
+            plain = task["status"] == "completed" and task["attempts"] == 1 == runs[task["task_data"]["number"]]
+            log = [] if plain else client.task(task["task_id"])["attempts_log"]
+            tasks.append({**_with_result(client, task), "attempts_log": log})
+        return tasks
+
+    def _compare_counts(self, tasks: list[dict[str, Any]]) -> list[str]:
+        stats = self.farm.client.stats()
+        counted = {state: sum(task["status"] == state for task in tasks) for state in FINAL}
+        told = {state: stats[f"{state}_tasks"] for state in FINAL}
+        return [] if counted == told else [f"/stats says {told}, /tasks {counted}"]
+
+
+def _data(rng: random.Random, number: int) -> dict[str, Any]:
+    """A task: most are short and small; some are slow, some large enough to be uploaded, some fail."""
+    seconds = rng.choice([0.0, 0.001, 0.005, 0.005, 0.02, rng.uniform(0.0, 0.3)])
+    data: dict[str, Any] = {"number": number, "seconds": round(seconds, 4)}
+    if rng.random() < 0.01:
+        data["bytes"] = 300_000
+    if rng.random() < 0.01:
+        data["fail"] = True
+    return data
+
+
+def _attempts(data: dict[str, Any]) -> int:
+    return 1 if data.get("fail") else 10
+
+
+def _with_result(client: Client, task: dict[str, Any]) -> dict[str, Any]:
+    """A task as a list shows it, its uploaded result fetched."""
+    done = task["status"] == "completed"
+    return {**task, "result": client.result_of(task) if done else None}
+
+
+def report(row: Row) -> None:
+    """Appends the row to the file that TASKMILL_FAULT_REPORT names."""
+    if path := os.environ.get("TASKMILL_FAULT_REPORT"):
+        with Path(path).open("a") as file:
+            file.write(json.dumps(row.as_dict()) + "\n")
+
+
+__all__ = ["OK", "Plan", "Run", "report"]

@@ -1,0 +1,132 @@
+"""The dispatcher killed, frozen, away, with a jumping clock, with a wrong file: no lease suffers for it (I1, I7, I8)."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from farm_faults import end_dispatcher, freeze_dispatcher, kill_dispatcher
+from fault_farm import DEATH, GAP, LEASE, Farm
+from overlapping import overlapping
+
+SOON = 5.0  # seconds in which everything is done when the fault is over
+OUTBOXES_EMPTY_WITHIN = 30.0
+HOUR, DAY = 3600, 86400
+
+
+def _all_done_once(farm: Farm, ids: list[int], timeout: float = SOON) -> None:
+    """Completed in one attempt and one execution each, with no lease ever lost."""
+    ended = farm.results(ids, timeout)
+    assert {task["status"] for task in ended.values()} == {"completed"}
+    assert {task["attempts"] for task in ended.values()} == {1}, farm.logs()
+    runs = farm.runs()
+    assert {runs[task["task_data"]["number"]] for task in ended.values()} == {1}
+    assert not any(farm.client.task(task_id)["attempts_log"] for task_id in ids[:20])
+
+
+@overlapping
+def test_killed_again_and_again_under_load_it_serves_within_3_s(folder: Path) -> None:
+    rng = random.Random(1)
+    with Farm(folder) as farm:
+        ids = farm.submit_ledger(range(4), seconds=1.5)
+        ids += farm.submit_ledger(range(4, 400), seconds=0.01)
+        for _ in range(5):
+            time.sleep(rng.uniform(0.0, 0.4))
+            kill_dispatcher(farm, "", rng)
+        _all_done_once(farm, ids, 20)
+
+
+@overlapping
+def test_frozen_for_longer_than_every_timeout_it_ends_no_lease(folder: Path) -> None:
+    with Farm(folder) as farm:
+        ids = farm.submit_ledger(range(3), seconds=GAP + 2)
+        ids += farm.submit_ledger([3], seconds=1)
+        farm.wait_executing(4)
+        freeze_dispatcher(farm, max(GAP, LEASE, DEATH) + 1)
+        _all_done_once(farm, ids)
+
+
+@overlapping
+def test_frozen_for_a_little_longer_than_the_death_timeout_it_ends_no_lease(folder: Path) -> None:
+    """Shorter than the 5 s that count as a gap at the default settings."""
+    with Farm(folder, concurrency=4) as farm:
+        ids = farm.submit_ledger(range(4), seconds=DEATH + 2.5)
+        farm.wait_executing(4)
+        freeze_dispatcher(farm, DEATH + 0.5)
+        assert DEATH + 0.5 < GAP
+        _all_done_once(farm, ids)
+
+
+@overlapping
+def test_away_for_longer_than_every_timeout_it_finds_all_work_done(folder: Path) -> None:
+    with Farm(folder) as farm:
+        ids = farm.submit_ledger(range(40), seconds=0.02)
+        ids += farm.submit_ledger(range(40, 43), seconds=1)
+        ids += farm.submit_ledger([43], seconds=max(LEASE, DEATH) + 2)
+        farm.wait_executing(4)
+        end_dispatcher(farm)
+        time.sleep(max(LEASE, DEATH) + 1)
+        assert farm.start_again() < 3
+        farm.until(farm.outboxes_empty, "all outboxes are empty", OUTBOXES_EMPTY_WITHIN)
+        _all_done_once(farm, ids)
+
+
+@overlapping
+def test_no_jump_of_the_wall_clock_ends_a_lease(folder: Path) -> None:
+    clock = folder / "clock"
+    clock.write_text("0")
+    off_clock = {"PYTHONPATH": str(Path(__file__).parent / "clockwork"), "TASKMILL_TEST_CLOCK": str(clock)}
+    with Farm(folder, **off_clock) as farm:
+        ids = farm.submit_ledger([0], seconds=6)
+        for number, off in enumerate((HOUR, -HOUR, DAY, -DAY), 1):
+            clock.with_suffix(".new").write_text(str(off))
+            clock.with_suffix(".new").rename(clock)
+            soon = farm.submit_ledger([number], delay_seconds=0.2)
+            farm.results(soon, timeout=SOON)
+            ids += soon
+            time.sleep(1.1)  # a pass of the reaper
+        _all_done_once(farm, ids, 10)
+
+
+@overlapping
+def test_with_a_wrong_file_nothing_is_settled_and_nothing_stopped(folder: Path) -> None:
+    with Farm(folder) as farm:
+        ids = farm.submit_ledger(range(4), seconds=1)
+        ids += farm.submit_ledger(range(4, 8), seconds=0.1)
+        farm.wait_executing(4)
+        right = farm.env["DB_PATH"]
+        end_dispatcher(farm)
+        farm.env["DB_PATH"] = str(farm.folder / "wrong.db")
+        farm.start_again()
+        strangers = farm.submit_ledger([100], seconds=0)
+        farm.results(strangers, timeout=10)
+        _all_refused_as_foreign(farm)
+        assert farm.client.stats()["completed_tasks"] == 1
+        end_dispatcher(farm)
+        farm.env["DB_PATH"] = right
+        farm.start_again()
+        _all_done_once(farm, ids, 10)
+        farm.until(farm.outboxes_empty, "all outboxes are empty")
+        assert farm.client.stats()["completed_tasks"] == len(ids)
+
+
+def _all_refused_as_foreign(farm: Farm) -> None:
+    """Until each worker has heard it; what they keep is theirs."""
+    for worker in farm.workers.values():
+        farm.until(lambda worker=worker: "foreign" in worker.output(), "the worker hears that its store is another")
+    waiting = [worker["metadata"]["outbox"] for worker in farm.client.stats()["workers"]]
+    assert sum(waiting) >= 4, waiting
+
+
+@pytest.mark.long
+@overlapping
+def test_a_long_outage_with_many_outcomes_is_made_good(folder: Path) -> None:
+    with Farm(folder, workers=4, concurrency=4) as farm:
+        ids = farm.submit_ledger(range(16), seconds=0.5)
+        ids += farm.submit_ledger(range(16, 4000), seconds=0.001)
+        farm.wait_executing(16)
+        end_dispatcher(farm)
+        time.sleep(30)
+        assert farm.start_again() < 3
+        farm.until(farm.outboxes_empty, "all outboxes are empty", OUTBOXES_EMPTY_WITHIN)
+        _all_done_once(farm, ids, 30)

@@ -1,0 +1,184 @@
+"""The outbox of real workers, hurt: what can be delivered is, the rest is kept and shown, nothing is executed (I7)."""
+
+import hashlib
+import json
+import os
+import pickle
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tcp_proxy import Fault, Proxy
+
+from client.testing import LocalCluster
+from client.transport import Transport
+from worker import instance
+from worker.instance import Instance
+from worker.model import Outcome
+from worker.siblings import open_outbox
+
+HANDLERS = Path(__file__).parent / "handlers"
+SETTINGS = {"TASKS_PATH": str(HANDLERS), "WORKER_HEARTBEAT_INTERVAL": "1", "CACHE_RETRY_INTERVAL": "0.2"}
+SOON = 20.0
+
+
+class Bomb:
+    """Unpickled, it leaves a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[LocalCluster]:
+    with LocalCluster(workers=0, concurrency=2, parent=tmp_path, settings=SETTINGS) as cluster:
+        yield cluster
+
+
+def submit(farm: LocalCluster, count: int, **data: Any) -> list[int]:
+    data |= {"ledger": str(farm.folder / "ledger")}
+    return farm.client.submit_many({"task_type": "net_ledger", "task_data": {"n": n, **data}} for n in range(count))
+
+
+def executions(farm: LocalCluster) -> Counter[int]:
+    ledger = farm.folder / "ledger"
+    return Counter(map(int, ledger.read_text().split())) if ledger.exists() else Counter()
+
+
+def ended(farm: LocalCluster, ids: list[int]) -> dict[int, dict[str, Any]]:
+    tasks = {task["task_id"]: task for task in farm.client.results(ids, timeout=SOON)}
+    assert {task["status"] for task in tasks.values()} == {"completed"}
+    return tasks
+
+
+def records(farm: LocalCluster, worker: str) -> list[dict[str, Any]]:
+    """What lies in quarantine."""
+    return [json.loads(path.read_text()) for path in (farm.folder / "cache" / worker / "quarantine").glob("*.json")]
+
+
+def quarantined(farm: LocalCluster, worker: str) -> int:
+    """How much of it the dispatcher shows."""
+    workers = farm.client.stats()["workers"]
+    return next((one["metadata"]["quarantined"] for one in workers if one["worker_id"] == worker), -1)
+
+
+class Dead:
+    """A worker that was killed with finished outcomes in its outbox, one entry each; its leases are real."""
+
+    def __init__(self, farm: LocalCluster, name: str, tasks: int) -> None:
+        self.own: Instance = instance.create(farm.folder / "cache", name)
+        self.ids = submit(farm, tasks)
+        asked = {"worker_id": name, "instance_id": self.own.folder.name, "request_id": 1, "max_tasks": tasks}
+        transport = Transport(farm.client.url)
+        data = transport.call("POST", "/get-tasks", json.dumps({**asked, "protocol": 1}).encode())
+        transport.close()
+        self.leases = sorted(data["tasks"], key=lambda lease: lease["task_id"])
+        assert [lease["task_id"] for lease in self.leases] == self.ids
+        self._store = data["store_id"]
+        self.own.note_store(self._store)
+        self.own.note_started([lease["lease_id"] for lease in self.leases], list)
+
+    def finish(self, spooled: int = 0) -> None:
+        """Fills the outbox, the last outcomes with their results in spool files, and dies."""
+        outbox = open_outbox(self.own)
+        for place, lease in enumerate(self.leases):
+            outbox.put([self._outcome(lease, place, place >= len(self.leases) - spooled)])
+        outbox.close()
+        self.own.leave()
+
+    def _outcome(self, lease: dict[str, Any], n: int, in_spool: bool) -> Outcome:
+        named = {"store_id": self._store, "task_id": lease["task_id"], "lease_id": lease["lease_id"]}
+        fields: dict[str, Any] = {**named, "status": "completed", "run_seconds": 0.01}
+        result, spool = {"n": n, "from": "outbox"}, None
+        if in_spool:
+            text, spool = json.dumps(result).encode(), self.own.spool / f"result-{n}"
+            spool.write_bytes(text)
+            digest = hashlib.sha256(text).hexdigest()
+            fields["result_ref"] = {"bytes": len(text), "sha256": digest, "media_type": "application/json"}
+        else:
+            fields["result"] = result
+        return Outcome(lease["lease_id"], "net_ledger", "completed", json.dumps(fields), 0.01, spool)
+
+    def sql(self, statement: str, *values: object) -> list[Any]:
+        connection = sqlite3.connect(self.own.outbox / "cache.db")
+        try:
+            with connection:
+                return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()
+
+    def damage(self, count: int, mark: Path) -> list[int]:
+        """Hurts entries of every tenth task (`count` in all) and spool files at the end; the ids of the tasks."""
+        bomb = pickle.dumps(Bomb(mark))
+        (self.own.outbox / "planted.val").write_bytes(bomb)
+        hurt = list(range(0, 10 * count, 10))
+        for kind, place in enumerate(hurt):
+            key = b"%016d" % (place + 1)
+            if kind % 5 == 0:
+                value = bytearray(self.sql("SELECT value FROM Cache WHERE key = ?", key)[0][0])
+                value[kind] ^= 0x10
+                self.sql("UPDATE Cache SET value = ? WHERE key = ?", bytes(value), key)
+            elif kind % 5 == 1:
+                self.sql("UPDATE Cache SET value = substr(value, 1, ?) WHERE key = ?", kind, key)
+            elif kind % 5 == 2:
+                self.sql("UPDATE Cache SET value = ?, mode = 4 WHERE key = ?", bomb, key)
+            elif kind % 5 == 3:
+                self.sql("UPDATE Cache SET key = ?, raw = 0 WHERE key = ?", pickle.dumps((kind, Bomb(mark))), key)
+            else:
+                name = "planted.val" if kind % 2 else "missing.val"
+                self.sql("UPDATE Cache SET value = NULL, mode = 4, filename = ? WHERE key = ?", name, key)
+        return [self.ids[place] for place in hurt]
+
+
+def test_among_a_thousand_entries_only_the_damaged_are_computed_again(farm: LocalCluster, tmp_path: Path) -> None:
+    dead, mark = Dead(farm, "old", 1000), tmp_path / "executed"
+    dead.finish(spooled=20)
+    hurt = dead.damage(90, mark)
+    for n in range(990, 1000):
+        (dead.own.spool / f"result-{n}").unlink()
+    hurt += dead.ids[990:]
+
+    began = time.monotonic()
+    farm.start_worker("old")
+    tasks = ended(farm, dead.ids)
+
+    assert executions(farm) == Counter(hurt)
+    assert [one for one in dead.ids if tasks[one].get("result", {}).get("from") != "outbox"] == sorted(
+        {*hurt, *dead.ids[980:990]}
+    )
+    for n in range(980, 990):
+        assert farm.client.result_of(tasks[dead.ids[n]]) == {"n": n, "from": "outbox"}
+    farm.until(lambda: quarantined(farm, "old") == 100, "the quarantine is shown")
+    assert len(records(farm, "old")) == 100
+    assert not mark.exists()
+    farm.until(lambda: not dead.own.folder.exists(), "the dead one's folder goes")
+    print(f"1,000 entries, 100 damaged: all done in {time.monotonic() - began:.1f} s")  # noqa: T201
+
+
+@pytest.mark.parametrize("damage", ["garbage", "torn", "empty"])
+def test_a_corrupt_database_is_set_aside_and_its_tasks_run_again(farm: LocalCluster, damage: str) -> None:
+    dead = Dead(farm, "old", 50)
+    dead.finish()
+    file = dead.own.outbox / "cache.db"
+    size = file.stat().st_size
+    with file.open("r+b") as content:
+        if damage == "torn":
+            content.truncate(size // 2)
+        else:
+            content.write(os.urandom(size) if damage == "garbage" else b"")
+            content.truncate(size if damage == "garbage" else 0)
+    worker = farm.start_worker("old")
+    tasks = ended(farm, dead.ids)
+    saved = {one for one, task in tasks.items() if task["result"].get("from") == "outbox"}
+    assert executions(farm) == Counter(set(dead.ids) - saved)
+    if damage != "empty":  # an empty file is a database without entries
+        farm.until(lambda: quarantined(farm, "old") == 1, "the quarantine is shown")
+        assert (farm.folder / "cache/old/quarantine/cache.db.corrupt-1").stat().st_size
+    assert worker.stop() == 0
