@@ -4,7 +4,7 @@ from flask import Flask, request
 
 from dispatcher.config import DispatcherSettings, is_loopback
 from dispatcher.queue import Queue
-from dispatcher.routes import auth, classic, errors, status, submit, tasks, work
+from dispatcher.routes import auth, classic, control, errors, status, submit, tasks, work
 
 
 def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
@@ -20,6 +20,7 @@ def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
         work.blueprint(queue),
         work.upload_blueprint(queue, settings),
         tasks.blueprint(queue),
+        control.blueprint(queue),
         status.blueprint(queue, lambda: not settings.token or auth.is_authorized(expected)),
     ):
         app.register_blueprint(views)

@@ -23,7 +23,7 @@ class WorkerSettings:
     """How this worker runs. Lengths of time in seconds, sizes in bytes, an empty tuple means: all."""
 
     dispatcher_url: str = "http://127.0.0.1:5000"
-    dispatcher_token: str = ""
+    dispatcher_token: str = setting("", secret=True)
     worker_id: str = socket.gethostname()
     worker_concurrency: int = setting(_cores(), low=1, high=1000)
     worker_queues: tuple[str, ...] = ()

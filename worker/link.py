@@ -1,7 +1,8 @@
 """The worker's line to its dispatcher: one attempt per call, and what is known of the dispatcher's health.
 
-All threads call through one Link, so an outage is logged once when it starts and once when it ends, and the
-first call that is answered again tells everybody who waits for that.
+All threads call through one Link, so an outage is logged once when it starts and once when it ends. The first call that
+is answered again, or no longer refused, tells everybody who waits for that; and after a silence what still waits for an
+answer is sent once more, since its connection may be dead without a word.
 """
 
 import json
@@ -63,6 +64,7 @@ class Link:
         self._answered()
         if self._refused.pop(path, None):
             log.info("%s is accepted again", path)
+            self.on_return()
         return data
 
     def close(self) -> None:

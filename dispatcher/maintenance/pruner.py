@@ -1,6 +1,7 @@
 """The pruner: deletes ended tasks after their retention, in small batches."""
 
 from collections.abc import Callable
+from functools import partial
 
 from dispatcher.clock import Now
 from dispatcher.model import State
@@ -22,13 +23,12 @@ class Pruner:
         deleted = 0
         for state, retention in self._retention.items():
             before = now.wall - retention
-            deleted += _until_done(lambda state=state, before=before: self._queue.prune(state, before, BATCH))  # type: ignore[misc]
-        _until_done(lambda: self._queue.prune_leftovers(now.wall - KEY_RETENTION_MS, BATCH))
+            deleted += self._until_done(partial(self._queue.prune, state, before, BATCH))
+        self._until_done(partial(self._queue.prune_leftovers, now.wall - KEY_RETENTION_MS, BATCH))
         return deleted
 
-
-def _until_done(step: Callable[[], int]) -> int:
-    total = 0
-    while done := step():
-        total += done
-    return total
+    def _until_done(self, step: Callable[[], int]) -> int:
+        total = 0
+        while not self._queue.draining and (done := step()):
+            total += done
+        return total

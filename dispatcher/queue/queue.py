@@ -13,7 +13,7 @@ from dispatcher.queue.rates import Rates
 from dispatcher.queue.report import Outcome, Verdict, report
 from dispatcher.queue.schemas import Schemas
 from dispatcher.queue.submit import Submission, submit
-from dispatcher.queue.terms import GAP_MS, Terms
+from dispatcher.queue.terms import Terms
 from dispatcher.queue.waiting import Parked, Waiting
 from dispatcher.queue.watch import Watchers
 from dispatcher.store.base import Store, Tx
@@ -31,6 +31,7 @@ class Queue:
         self.waiting, self.watchers, self.rates = Waiting(most_waiting), Watchers(), Rates()
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())
+        self.draining = False
         store.on_commit(self.waiting.serve, self._ended)
 
     def _ended(self, ids: list[int]) -> None:
@@ -39,6 +40,7 @@ class Queue:
 
     def drain(self) -> None:
         """Answer everything that waits; nothing waits from now on."""
+        self.draining = True
         self.waiting.close()
         self.watchers.close()
 
@@ -199,9 +201,9 @@ class Queue:
         return found
 
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
-        """A page of tasks, newest first."""
+        """A page of tasks, newest first, as many as fit an answer."""
         with self.store.read() as reader:
-            return reader.tasks(wanted, after, limit)
+            return reader.tasks(wanted, after, limit, ANSWER_BYTES)
 
     def wait_tasks(self, ids: Sequence[int], wait_s: float) -> tuple[list[dict[str, Any]], int]:
         """Those of the tasks that have ended, as many as fit an answer, and how many are still open; waits up to
@@ -251,7 +253,7 @@ class Queue:
         pass succeeded; after a gap, judged inside the transaction, every live lease gets its full length anew first."""
 
         def step(tx: Tx) -> tuple[int, int]:
-            if last is None or tx.now.steady - last > GAP_MS:
+            if last is None or tx.now.steady - last > self.terms.gap_ms:
                 tx.extend_all(self.terms.silence_ms)
             tx.touch()
             return silence.reap(tx, REAP_LIMIT), tx.now.steady

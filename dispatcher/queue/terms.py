@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 PROVISIONAL_MS = 10_000
-GAP_MS = 5_000  # between two successful passes of the reaper: more than this was an absence
+GAP_MS, LEAST_GAP_MS = 5_000, 2_000  # the reaper passes every second
 FIRST_RETRY_MS = 2_000
 LONGEST_RETRY_MS = 3_600_000
 
@@ -16,6 +16,12 @@ class Terms:
     lease_ms: int = 120_000
     silence_ms: int = 60_000
     max_attempts: int = 3
+
+    @property
+    def gap_ms(self) -> int:
+        """More than this between two successful passes of the reaper was an absence. Half of the shortest lease, so that
+        what an absence leaves of it still covers the time since its last renewal."""
+        return max(LEAST_GAP_MS, min(GAP_MS, self.lease_ms // 2, self.silence_ms // 2))
 
     @property
     def floor_ms(self) -> int:

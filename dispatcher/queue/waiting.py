@@ -14,6 +14,8 @@ from dispatcher.queue.claim import Claim, Claimed, grant, orders_for
 from dispatcher.store.base import Tx
 from dispatcher.store.writer import Settle
 
+MOST_REMEMBERED = 100_000
+
 
 class Parked:
     """One waiting claim; `latch` opens when it is answered or dismissed. Guarded by the lock of Waiting."""
@@ -44,8 +46,10 @@ class Waiting:
     def outdated(self, asked: Claim) -> bool:
         """Note a claim's number; True when the instance has already sent a higher one, so it gets nothing new."""
         with self._lock:
-            highest = self._highest.get(asked.instance_id, 0)
+            highest = self._highest.pop(asked.instance_id, 0)
             self._highest[asked.instance_id] = max(highest, asked.request_id)
+            if len(self._highest) > MOST_REMEMBERED:
+                del self._highest[next(iter(self._highest))]  # the one that has been silent for longest
             older = self._parked.get(asked.instance_id)
             if older is not None and asked.request_id > older.asked.request_id:
                 self._dismiss(older)

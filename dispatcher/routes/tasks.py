@@ -1,4 +1,4 @@
-"""Looking at tasks, waiting for them, and cancelling them."""
+"""Looking at tasks and waiting for them."""
 
 import re
 
@@ -8,7 +8,7 @@ from dispatcher.errors import Invalid, NotFound
 from dispatcher.model import State, TaskFilter
 from dispatcher.queue import Queue
 from dispatcher.routes import body, show
-from dispatcher.routes.models import NAME, TaskIds, WaitTasks
+from dispatcher.routes.models import NAME, WaitTasks
 
 PAGE = 500
 MAX_ID = 2**53
@@ -39,8 +39,11 @@ def blueprint(queue: Queue) -> Blueprint:
     def get_tasks() -> Response:
         body.known_arguments(*FILTERS)
         limit = body.query_int("limit", 100, 1, PAGE) or PAGE
-        rows = queue.tasks(_filter(), body.query_int("cursor", None, 1, MAX_ID), limit)
-        cursor = f'"{rows[-1]["task_id"]}"' if len(rows) == limit else "null"
+        wanted = _filter()
+        rows = queue.tasks(wanted, body.query_int("cursor", None, 1, MAX_ID), limit)
+        last = rows[-1]["task_id"] if rows else 0
+        more = len(rows) == limit or (rows and queue.tasks(wanted, last, 1))
+        cursor = f'"{last}"' if more else "null"
         return show.envelope(f'{{"tasks":{show.tasks(rows)},"next_cursor":{cursor}}}')
 
     @views.post("/wait-tasks")
@@ -48,11 +51,6 @@ def blueprint(queue: Queue) -> Blueprint:
         asked = body.parse(WaitTasks)
         ended, still_open = queue.wait_tasks(asked.task_ids, asked.wait_seconds)
         return show.envelope(f'{{"tasks":{show.tasks(ended)},"open":{still_open}}}')
-
-    @views.post("/cancel-tasks")
-    def cancel_tasks() -> Response:
-        verdicts = queue.cancel(body.parse(TaskIds).task_ids)
-        return show.success({"tasks": [{"task_id": i, "verdict": verdict} for i, verdict in verdicts.items()]})
 
     return views
 

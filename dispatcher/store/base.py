@@ -180,8 +180,8 @@ class Reader(Protocol):
     def task(self, task_id: int) -> dict[str, Any] | None:
         """Everything about a task for display: row, lane, data, result, progress, attempts."""
 
-    def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
-        """A page of tasks, newest first, with ids below `after`."""
+    def tasks(self, wanted: TaskFilter, after: int | None, limit: int, max_bytes: int) -> list[dict[str, Any]]:
+        """A page of tasks, newest first, with ids below `after`: at least one, as many as fit into `max_bytes`."""
 
     def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
         """Those of the tasks that have ended, with result and error: at least one, as many as fit into `max_bytes`."""

@@ -98,7 +98,7 @@ class Run:
         patient, hasty = self.farm.new_client(), self.farm.new_client(retry_seconds=0)
         with patient, hasty:
             for tasks in self._portions(rng, lambda: rng.randint(2, 50)):
-                client = rng.choice([patient, hasty])
+                client = rng.choice([patient, patient, patient, hasty])
                 with self.history.operation("submit", [task["number"] for task in tasks]) as submit:
                     bodies = [
                         {"task_type": "ledger", "task_data": task, "max_attempts": _attempts(task)} for task in tasks

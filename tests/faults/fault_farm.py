@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from history import Execution, executions
+from history import Execution, Ledger
 from processes import children, is_free, of_folder, wait
 
-from client import Client
+from client import Client, StillOpen
 from client.testing import STOP_SECONDS, LocalCluster, Process
 
 LEASE, DEATH, GAP = 3.0, 3.0, 5.0  # seconds; the last is the dispatcher's own (terms.py)
@@ -19,7 +19,6 @@ SHORT = {
     "WORKER_DEATH_TIMEOUT": f"{DEATH}",
     "WORKER_HEARTBEAT_INTERVAL": "0.5",
     "CACHE_RETRY_INTERVAL": "0.5",
-    "DISPATCHER_THREADS": "64",
 }
 SERVES_WITHIN = 3.0
 
@@ -31,8 +30,8 @@ class Farm(LocalCluster):
         own = {"TASKS_PATH": str(Path(__file__).parent / "handlers"), "DISPATCHER_PORT": str(_free_port())}
         super().__init__(workers, concurrency, {**SHORT, **own, **settings}, parent=folder)
         self._logged: dict[str, int] = {}  # where the log of a worker's newest process begins
-        self.ledger = self.folder / "ledger"
-        self.env["TASKMILL_LEDGER"] = str(self.ledger)
+        self.ledger = Ledger(self.folder / "ledger")
+        self.env["TASKMILL_LEDGER"] = str(self.ledger.path)
 
     @property
     def database(self) -> Path:
@@ -70,7 +69,7 @@ class Farm(LocalCluster):
 
     def executions(self) -> list[Execution]:
         """What was executed so far."""
-        return executions(self.ledger)
+        return self.ledger.read()
 
     def runs(self) -> Counter[int]:
         """How often each task was begun, by its number."""
@@ -84,15 +83,10 @@ class Farm(LocalCluster):
 
     def results(self, task_ids: Iterable[int], timeout: float = 30.0) -> dict[int, dict[str, Any]]:
         """The tasks once all have ended; raises AssertionError with the logs when some do not."""
-        wanted = list(task_ids)
-        ended: dict[int, dict[str, Any]] = {}
-
-        def all_ended() -> bool:
-            ended.update({t["task_id"]: t for t in self.client.tasks(ids=wanted) if t["finished_at"]})
-            return len(ended) == len(wanted)
-
-        self.until(all_ended, f"all {len(wanted)} tasks end", timeout)
-        return ended
+        try:
+            return {task["task_id"]: task for task in self.client.results(task_ids, timeout)}
+        except StillOpen as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
 
     def in_progress(self) -> int:
         """How many leases are live."""

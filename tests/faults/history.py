@@ -67,13 +67,32 @@ class Execution(NamedTuple):
     ended: int | None
 
 
-def executions(ledger: Path) -> list[Execution]:
-    """What the ledger has, in the order of the starts."""
-    found: dict[str, Execution] = {}
-    for line in ledger.read_text().splitlines() if ledger.exists() else ():
-        word, task_id, number, run, pid, worker_pid, at = line.split()
-        if word == "start":
-            found[run] = Execution(int(task_id), int(number), run, int(pid), int(worker_pid), int(at), None)
-        else:
-            found[run] = found[run]._replace(ended=int(at))
-    return list(found.values())
+class Ledger:
+    """The file in which the handlers write down what they execute; each read goes on where the last one ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        self._found: dict[str, Execution] = {}
+        self._lock = threading.Lock()
+
+    def read(self) -> list[Execution]:
+        """All executions so far, in the order of their starts."""
+        with self._lock:
+            for line in self._new_lines():
+                word, task_id, number, run, pid, worker_pid, at = line.split()
+                if word == "start":
+                    one = Execution(int(task_id), int(number), run, int(pid), int(worker_pid), int(at), None)
+                else:
+                    one = self._found[run]._replace(ended=int(at))
+                self._found[run] = one
+            return list(self._found.values())
+
+    def _new_lines(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        with self.path.open() as file:
+            file.seek(self._offset)
+            lines = file.read().splitlines()
+            self._offset = file.tell()
+        return lines

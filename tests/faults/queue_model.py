@@ -73,7 +73,6 @@ class Work:
     data: str
     state: State = State.PENDING
     ready: bool = False
-    was_due: bool = False  # someone looked when its run_at had come
     generation: int = 1
     attempts: int = 0
     attempts_or: int | None = None  # what attempts may be instead
@@ -235,11 +234,9 @@ class Model:
         task.failed_by = how if task.state == State.FAILED else None
 
     def _wait(self, now: Now, task: Work, run_at: int | None = None) -> None:
-        """It is pending, and ready when it is due."""
-        if run_at is not None:
-            task.run_at, task.was_due = run_at, False
-        task.was_due |= task.run_at <= now.wall
-        task.ready = task.was_due
+        """It is pending, and ready when it is due. Open: it stays so when the wall clock goes back later."""
+        task.run_at = task.run_at if run_at is None else run_at
+        task.ready = task.run_at <= now.wall
 
     def _lose(self, now: Now, lease: Lease, how: End, charged: bool) -> None:
         """The holder fell silent, does not know the lease, or died."""
@@ -449,7 +446,7 @@ class Model:
         due = [task for task in self.tasks.values() if self._is_due(task, now) and not task.ready]
         assert made == len(due), (made, due)
         for task in due:
-            task.ready = task.was_due = True
+            task.ready = True
 
     def _is_due(self, task: Work, now: Now) -> bool:
         return task.state == State.PENDING and task.run_at <= now.wall
@@ -504,23 +501,21 @@ class Model:
         self.keys = fresh
 
     # comparing
-    def check(self, now: Now, seen: Seen) -> None:
+    def check(self, seen: Seen) -> None:
         """The store holds what the model holds, and the invariants."""
         assert seen.rows.keys() == self.tasks.keys()
         for task in self.tasks.values():
-            self._check_task(now, task, seen.rows[task.id])
+            self._check_task(task, seen.rows[task.id])
         self._check_actors(seen)
         assert len({name.task_id for name in seen.held}) == len(seen.held), "I2: one unexpired lease per task"
         assert set(seen.held) == {lease.name for lease in self.live()}
         self._check_counts(seen)
 
-    def _check_task(self, now: Now, task: Work, row: TaskRow) -> None:
+    def _check_task(self, task: Work, row: TaskRow) -> None:
         lease = task.lease
         if row.attempts == task.attempts_or:
             task.attempts = row.attempts
         task.attempts_or = None
-        if not row.ready and task.run_at > now.wall:
-            task.ready = False  # Open: whether what was due once is so still after the wall clock went back
         if lease is not None:
             assert row.lease_expires is not None, "I6: every in_progress task has an expiry"
             if (row.lease_expires, row.lease_length) == lease.terms_or:

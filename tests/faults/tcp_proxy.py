@@ -111,11 +111,15 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self.lines[task] = line = _Line(self, reader, writer)
+        reset = True
         try:
             await line.run()
-        except asyncio.CancelledError:
-            line.end(reset=True)
+        except _Ended as ended:
+            reset = ended.reset
+        except (OSError, asyncio.CancelledError):
+            pass
         finally:
+            line.end(reset)
             del self.lines[task]
 
     async def _end_lines(self) -> None:
@@ -126,7 +130,9 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()
-        await self._end_lines()
+        for _ in range(5):  # those accepted in the last moment become lines only now
+            await asyncio.sleep(0)
+            await self._end_lines()
         await self._server.wait_closed()
 
 
@@ -138,17 +144,13 @@ class _Line:
         self.server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def run(self) -> None:
-        try:
-            if self.proxy.fault.kind == "blackhole" and not self.proxy.fault.paths:
-                await self._mute()
-            while True:
-                request = await _read(self.reader)
-                fault = self.proxy.pick(request.path)
-                await getattr(self, f"_{fault.kind}")(request, fault)
-        except _Ended as ended:
-            self.end(ended.reset)
-        except OSError:
-            self.end(reset=True)
+        """Until something ends it: raises _Ended or OSError."""
+        if self.proxy.fault.kind == "blackhole" and not self.proxy.fault.paths:
+            await self._mute()
+        while True:
+            request = await _read(self.reader)
+            fault = self.proxy.pick(request.path)
+            await getattr(self, f"_{fault.kind}")(request, fault)
 
     def end(self, reset: bool) -> None:
         for writer in (self.writer, *(self.server[1:] if self.server else ())):

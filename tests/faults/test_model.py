@@ -482,7 +482,7 @@ class QueueMachine(RuleBasedStateMachine):
         with self.store.read() as reader:
             counts = reader.counts()
             results = {i: reader.task(i) for i in self.model.touched if i in self.model.tasks}
-        self.model.check(self.now, Seen(*seen, counts))
+        self.model.check(Seen(*seen, counts))
         self.model.touched.clear()
         for task_id, found in results.items():
             assert found is not None

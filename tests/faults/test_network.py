@@ -192,12 +192,12 @@ def test_reports_alone_that_get_no_answer_are_given_up_by_their_own_timeout(net:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_wire_hurt_in_every_way_by_turns(net: Net, seed: int) -> None:
     """Every fault for a moment, silence too, over thousands of tasks."""
     order, ids = random.Random(seed), []
     with Client(net.proxy.url) as client:
-        for _ in range(40):
+        for _ in range(30):
             net.proxy.fault = order.choice(LOUD)
             deadline = time.monotonic() + 0.5
             while time.monotonic() < deadline:
@@ -206,5 +206,7 @@ def test_a_wire_hurt_in_every_way_by_turns(net: Net, seed: int) -> None:
                 net.proxy.fault = Fault(order.choice(SILENT))
                 net.submit(net.farm.client, ids, TASKS)
                 time.sleep(order.uniform(0.1, 2))  # the fault itself
+    stats = net.farm.client.stats()
+    print(len(ids), "tasks", stats["pending_tasks"], "pending", stats["in_progress_tasks"], "in progress")  # noqa: T201
     tally = checked(net, ids, net.drain(ids, 60))
     assert set(tally.ends) <= {"unlisted", "expired", "superseded"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tcp_proxy import Fault, Proxy
+from tcp_proxy import Fault, Message, Proxy
 
 from client.testing import LocalCluster
 from client.transport import Transport
@@ -24,6 +24,7 @@ from worker.siblings import open_outbox
 HANDLERS = Path(__file__).parent / "handlers"
 SETTINGS = {"TASKS_PATH": str(HANDLERS), "WORKER_HEARTBEAT_INTERVAL": "1", "CACHE_RETRY_INTERVAL": "0.2"}
 SOON = 20.0
+LONG = pytest.mark.long
 
 
 class Bomb:
@@ -137,32 +138,31 @@ class Dead:
         return [self.ids[place] for place in hurt]
 
 
-def test_among_a_thousand_entries_only_the_damaged_are_computed_again(farm: LocalCluster, tmp_path: Path) -> None:
-    dead, mark = Dead(farm, "old", 1000), tmp_path / "executed"
+@pytest.mark.parametrize("entries", [200, pytest.param(1000, marks=LONG)])
+def test_only_what_was_damaged_is_computed_again(farm: LocalCluster, tmp_path: Path, entries: int) -> None:
+    dead, mark = Dead(farm, "old", entries), tmp_path / "executed"
     dead.finish(spooled=20)
-    hurt = dead.damage(90, mark)
-    for n in range(990, 1000):
+    hurt = dead.damage(entries // 10 - 10, mark)
+    for n in range(entries - 10, entries):
         (dead.own.spool / f"result-{n}").unlink()
-    hurt += dead.ids[990:]
+    hurt += dead.ids[-10:]
 
     began = time.monotonic()
     farm.start_worker("old")
     tasks = ended(farm, dead.ids)
+    print(f"{entries} entries, {len(hurt)} of them damaged: all done in {time.monotonic() - began:.1f} s")  # noqa: T201
 
     assert executions(farm) == Counter(hurt)
-    assert [one for one in dead.ids if tasks[one].get("result", {}).get("from") != "outbox"] == sorted(
-        {*hurt, *dead.ids[980:990]}
-    )
-    for n in range(980, 990):
-        assert farm.client.result_of(tasks[dead.ids[n]]) == {"n": n, "from": "outbox"}
-    farm.until(lambda: quarantined(farm, "old") == 100, "the quarantine is shown")
-    assert len(records(farm, "old")) == 100
+    for n, task_id in enumerate(dead.ids):
+        known = {"n": n} if task_id in hurt else {"n": n, "from": "outbox"}
+        assert farm.client.result_of(tasks[task_id]) == known
+    farm.until(lambda: quarantined(farm, "old") == len(hurt), "the quarantine is shown")
+    assert len(records(farm, "old")) == len(hurt) == entries // 10
     assert not mark.exists()
     farm.until(lambda: not dead.own.folder.exists(), "the dead one's folder goes")
-    print(f"1,000 entries, 100 damaged: all done in {time.monotonic() - began:.1f} s")  # noqa: T201
 
 
-@pytest.mark.parametrize("damage", ["garbage", "torn", "empty"])
+@pytest.mark.parametrize("damage", ["garbage", pytest.param("torn", marks=LONG), pytest.param("empty", marks=LONG)])
 def test_a_corrupt_database_is_set_aside_and_its_tasks_run_again(farm: LocalCluster, damage: str) -> None:
     dead = Dead(farm, "old", 50)
     dead.finish()
@@ -182,3 +182,69 @@ def test_a_corrupt_database_is_set_aside_and_its_tasks_run_again(farm: LocalClus
         farm.until(lambda: quarantined(farm, "old") == 1, "the quarantine is shown")
         assert (farm.folder / "cache/old/quarantine/cache.db.corrupt-1").stat().st_size
     assert worker.stop() == 0
+
+
+def test_a_worker_with_too_much_to_deliver_stops_claiming_until_it_is_delivered(farm: LocalCluster) -> None:
+    ids = submit(farm, 300, bytes=20_000, seconds=0.01)
+    claims: list[dict[str, Any]] = []
+    beats: list[dict[str, Any]] = []
+
+    def hear(request: Message, reply: Message) -> None:
+        {"/get-tasks": claims, "/heartbeat": beats}.get(request.path, []).append(json.loads(request.body))
+
+    with Proxy(int(farm.env["DISPATCHER_PORT"]), heard=hear) as proxy:
+        proxy.fault = Fault("drop", paths=("/submit-results",))
+        small = {"CACHE_MAX_BYTES": str(2**20), "WORKER_HEARTBEAT_INTERVAL": "0.2"}
+        worker = farm.start_worker("full", DISPATCHER_URL=proxy.url, **small)
+        farm.until(lambda: "no more tasks are claimed" in worker.output(), "the mark is reached")
+        farm.until(lambda: bool(claims) and claims[-1]["max_tasks"] == 0, "it asks for nothing")
+        farm.until(lambda: not beats[-1]["host"]["running"], "it has finished what it had")
+        began, waiting = len(beats), farm.client.stats()["pending_tasks"]
+        assert waiting > 100
+        farm.until(lambda: len(beats) >= began + 3, "time passes")
+        assert farm.client.stats()["pending_tasks"] == waiting
+        assert not any(claim["max_tasks"] for claim in claims[-1:])
+        assert beats[-1]["host"]["outbox"] == len(executions(farm)) == 300 - waiting
+        proxy.fault = Fault()
+        assert set(ended(farm, ids)) == set(ids)
+        assert executions(farm) == Counter(ids)
+        assert worker.stop() == 0
+
+
+def test_only_answered_refusals_age_an_outcome_and_none_is_dropped(farm: LocalCluster) -> None:
+    """Away for longer than CACHE_TTL_SECONDS: nothing ages. Refused for as long: set aside, kept, and shown."""
+    lifetime = 1.0
+    restart(farm, "right")
+    worker = farm.start_worker("old", CACHE_TTL_SECONDS=str(lifetime))
+    farm.until(lambda: farm.client.stats()["active_workers"] == 1, "the worker comes up")
+    ids = submit(farm, 12, seconds=0.2)
+    farm.until(lambda: len(executions(farm)) >= 2, "it works")
+    assert farm.dispatcher.stop() == 0
+    time.sleep(2 * lifetime)  # the fault itself
+    assert not records(farm, "old")
+
+    restart(farm, "wrong")
+    farm.until(lambda: "is refused" in worker.output(), "the worker is refused")
+    kept = len(executions(farm))
+    farm.until(lambda: outcomes_in(farm, "old") == kept, "all it had is in quarantine")
+    assert all("unauthorized" in record["reason"] for record in records(farm, "old"))
+
+    assert farm.dispatcher.stop() == 0
+    restart(farm, "right")
+    tasks = ended(farm, ids)
+    assert all(tasks[one]["result"] == {"n": n} for n, one in enumerate(ids))
+    farm.until(lambda: quarantined(farm, "old") == len(records(farm, "old")) > 0, "the quarantine is shown")
+    assert outcomes_in(farm, "old") == kept
+    assert sum(executions(farm).values()) <= len(ids) + kept
+    assert worker.stop() == 0
+
+
+def restart(farm: LocalCluster, token: str) -> None:
+    farm.client.close()
+    farm.dispatcher.stop()
+    farm.env["DISPATCHER_TOKEN"] = token
+    farm.start_dispatcher()
+
+
+def outcomes_in(farm: LocalCluster, worker: str) -> int:
+    return sum(len(record["outcomes"]) for record in records(farm, worker))

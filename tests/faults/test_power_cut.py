@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from queue import SimpleQueue
 from random import Random
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ from dispatcher.store.sqlite import SqliteStore, opening, store
 CUTS, LONG_CUTS, CONTROL_CUTS = 2_000, 20_000, 300
 LIVES = 3  # in a run
 STEPS = 40  # in a life
+INSPECTORS = 4
 FILE = "queue.db"
 # how likely the power is cut at a change to a file: (kind of change, kind of file)
 RATES = {("write", "-wal"): 0.07, ("sync", "-wal"): 0.15, ("write", ""): 0.07, ("sync", ""): 0.5}
@@ -73,6 +75,14 @@ class Tally:
     losing_cuts: int = 0
     during: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+
+    def count(self, seen: "Inspection", name: str) -> None:
+        self.cuts += 1
+        self.during[seen.cut.during] += 1
+        self.acknowledged += seen.before.operations
+        self.lost += seen.lost
+        self.losing_cuts += seen.lost > 0
+        self.failures += [f"{name} ({seen.cut.during}): {wrong[:500]}" for wrong in seen.wrong]
 
     def __str__(self) -> str:
         places = ", ".join(f"{n} {place}" for place, n in self.during.most_common())
@@ -168,8 +178,8 @@ class Inspection:
     """A new store on what one cut left."""
 
     def __init__(self, cut: Cut, marks: list[Mark], folder: Path) -> None:
-        self._before, self._after = marks[cut.marks - 1], marks[min(cut.marks, len(marks) - 1)]
-        self._marks, self._last = marks, cut.marks
+        self.cut, self._marks = cut, marks
+        self.before, self._after = marks[cut.marks - 1], marks[min(cut.marks, len(marks) - 1)]
         self.wrong: list[str] = []
         self.lost = 0
         self.found: Mark | None = None
@@ -195,20 +205,20 @@ class Inspection:
             self.wrong.append(f"counts: {dump['counts']} instead of {recount(dump)}")
         self.found = self._place(dump)
         if self.found is None:
-            near = self._before.dump, self._after.dump
+            near = self.before.dump, self._after.dump
             strange = [table for table in dump if all(dump[table] != other.get(table) for other in near)]
             self.wrong.append(f"the tables are not what they were at any moment, {strange} not as before or after")
         elif not self.lost:
-            self.wrong += broken(dump, self._before.told, self._after.told)
+            self.wrong += broken(dump, self.before.told, self._after.told)
             self._go_on(self.found.told)
 
     def _place(self, dump: Dump) -> Mark | None:
         """The moment that the tables show; counts what was acknowledged after it. Before the first moment of all the
         store is still being made: it holds no tasks, and may get another name."""
-        for mark in (self._after, *reversed(self._marks[: self._last])):
+        for mark in (self._after, *reversed(self._marks[: self.cut.marks])):
             if mark.dump == dump or (not mark.dump and not dump["tasks"]):
-                if mark not in (self._before, self._after):
-                    self.lost = max(1, self._before.operations - mark.operations)
+                if mark not in (self.before, self._after):
+                    self.lost = max(1, self.before.operations - mark.operations)
                 return mark
         return None
 
@@ -228,10 +238,12 @@ class Runs:
     """Runs of LIVES lives each until there were enough cuts; run r has the seed `seed + r`."""
 
     def __init__(self, folder: Path, pool: Executor, patch: pytest.MonkeyPatch, synchronous: str) -> None:
-        self._folders = {name: folder / name for name in ("live", "after")}
-        for path in self._folders.values():
-            path.mkdir()
-        self._pool, self._patch, self._synchronous = pool, patch, synchronous
+        self._folder, self._pool, self._patch, self._synchronous = folder, pool, patch, synchronous
+        self._free: SimpleQueue[Path] = SimpleQueue()  # folders for inspections, which go on side by side
+        for number in range(INSPECTORS):
+            self._free.put(folder / f"after-{number}")
+        for name in ("live", *(f"after-{number}" for number in range(INSPECTORS))):
+            (folder / name).mkdir()
         self.tally = Tally()
 
     def until(self, cuts: int, seed: int) -> Tally:
@@ -246,15 +258,17 @@ class Runs:
         for number in range(LIVES):
             rng = Random(f"{seed}/{number}")
             life = self._live(image, before, rng, number)
-            found = [self._inspect(life, cut, f"seed {seed} life {number} cut {n}") for n, cut in enumerate(life.cuts)]
-            going_on = [(cut.image, mark) for cut, mark in zip(life.cuts, found, strict=True) if mark and mark.dump]
+            seen = list(self._pool.map(partial(self._inspect, life.marks), life.cuts))
+            for n, one in enumerate(seen):
+                self.tally.count(one, f"seed {seed} life {number} cut {n}")
+            going_on = [(one.cut.image, one.found) for one in seen if one.found and one.found.dump]
             if not going_on:
                 return
             image, before = rng.choice(going_on)
 
     def _live(self, image: Image, before: Mark, rng: Random, number: int) -> Life:
         """A life with nothing left to chance but SQLite's own salts, which move no byte."""
-        life = Life(self._folders["live"], image, before, rng, number)
+        life = Life(self._folder / "live", image, before, rng, number)
         with self._patch.context() as patch:
             tune, pages, chance = opening._tune, rng.choice((8, 40, 1000)), Random(rng.random())
 
@@ -269,15 +283,12 @@ class Runs:
             life.run(self._pool)
         return life
 
-    def _inspect(self, life: Life, cut: Cut, name: str) -> Mark | None:
-        seen, tally = Inspection(cut, life.marks, self._folders["after"]), self.tally
-        tally.cuts += 1
-        tally.during[cut.during] += 1
-        tally.acknowledged += life.marks[cut.marks - 1].operations
-        tally.lost += seen.lost
-        tally.losing_cuts += seen.lost > 0
-        tally.failures += [f"{name} ({cut.during}): {wrong[:500]}" for wrong in seen.wrong]
-        return seen.found
+    def _inspect(self, marks: list[Mark], cut: Cut) -> Inspection:
+        folder = self._free.get()
+        try:
+            return Inspection(cut, marks, folder)
+        finally:
+            self._free.put(folder)
 
 
 MakeRuns = Callable[[str], Runs]

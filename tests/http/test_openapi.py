@@ -6,8 +6,9 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from http_helpers import Api
+from http_helpers import ROOT, Api
 
+from dispatcher import errors
 from dispatcher.routes import openapi
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
@@ -72,7 +73,7 @@ def test_parameters_are_those_of_the_paths(document: Any) -> None:
 def test_query_arguments_are_those_that_are_taken(api: Api, document: Any, path: str) -> None:
     api.submit()
     told = document["paths"][path]["get"]
-    values = {"status": "pending", "ids": "1"}
+    values = {"status": "pending", "wait": "0"}
     for one in told.get("parameters", []):
         if one["in"] == "query":
             value = values.get(one["name"], "1")
@@ -124,6 +125,13 @@ def test_operations_tell_what_they_take(document: Any) -> None:
         assert ("requestBody" in told) == (method in ("post", "put")), path
     upload = document["paths"]["/result/{lease_id}"]["put"]
     assert {one["name"] for one in upload["parameters"]} == {"lease_id", "store_id"}
+
+
+def test_every_code_of_an_error_is_in_the_protocol_page() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    ours = {(error.code, error.status) for error in (errors.DispatcherError, *errors.DispatcherError.__subclasses__())}
+    told = {(code, int(status)) for code, status in re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE)}
+    assert told == ours | {("method_not_allowed", 405)}
 
 
 def test_the_document_is_made_once() -> None:

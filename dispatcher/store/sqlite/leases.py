@@ -30,8 +30,9 @@ LATE = """UPDATE tasks SET state = 'completed', ready = 0, finished_at = ?, leas
     WHERE id = ? AND generation = ? AND state IN ('pending', 'failed')"""
 RECORD_END = f"""INSERT INTO ended_leases ({ENDED}) SELECT id, lease, generation, lease_instance, attempts,
     ?, ?, started_at, ?, ? FROM tasks WHERE {LIVE} RETURNING task_id, lease"""
-END = f"""UPDATE tasks SET state = ?, ready = ?, attempts = attempts - ?, run_at = coalesce(?, run_at), finished_at = ?,
-    lease = NULL, lease_instance = NULL, {NO_LEASE} WHERE {LIVE} RETURNING lane_id"""
+END = f"""UPDATE tasks SET state = ?1, ready = ?1 = 'pending' AND coalesce(?2, run_at) <= ?3,
+    run_at = coalesce(?2, run_at), attempts = attempts - ?4, finished_at = ?5,
+    lease = NULL, lease_instance = NULL, {NO_LEASE} WHERE {LIVE} RETURNING lane_id, ready"""
 REVIVE = """UPDATE tasks SET state = 'in_progress', ready = 0, finished_at = NULL,
     attempts = min(attempts + ?, max_attempts), lease = ?, lease_instance = ?, lease_expires = ?, lease_length = ?,
     started_at = ? WHERE id = ? AND generation = ? AND state IN ('pending', 'failed')"""
@@ -156,10 +157,9 @@ class LeaseOps:
 
     def _end_live(self, end: LeaseEnd) -> None:
         wall = self.now.wall
-        ready = end.state == State.PENDING and (end.run_at is None or end.run_at <= wall)
         finished = wall if end.state in FINAL else None
-        values = (end.state.value, ready, not end.charged, end.run_at, finished, *end.name)
-        lane_id = self.db.execute(END, values).get
+        values = (end.state.value, end.run_at, wall, not end.charged, finished, *end.name)
+        lane_id, ready = self.db.execute(END, values).get
         self.counts.move(lane_id, State.IN_PROGRESS.value, end.state.value)
         if ready:
             self.counts.add(lane_id, READY, 1)

@@ -60,24 +60,17 @@ class SqliteReader:
         found = self._dicts(f"{VIEW} WHERE t.id = ?", (task_id,))
         return {**found[0], "ended": self._dicts(ATTEMPTS, (task_id,))} if found else None
 
-    def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
+    def tasks(self, wanted: TaskFilter, after: int | None, limit: int, max_bytes: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first."""
         clauses, values = _where(wanted)
         if after is not None:
             clauses, values = [*clauses, "t.id < ?"], [*values, after]
         where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
-        return self._dicts(f"{VIEW} {where} ORDER BY t.id DESC LIMIT ?", [*values, limit])
+        return _fitting(self._each(f"{VIEW} {where} ORDER BY t.id DESC LIMIT ?", [*values, limit]), max_bytes)
 
     def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
         """Those of the tasks that have ended, as many as fit."""
-        found: list[dict[str, Any]] = []
-        size = 0
-        for row in self._each(f"{VIEW} WHERE t.id IN ({FINISHED})", (json.dumps(ids),)):
-            size += len(row["result"] or "") + len(row["data"])
-            if found and size > max_bytes:
-                break
-            found.append(row)
-        return found
+        return _fitting(self._each(f"{VIEW} WHERE t.id IN ({FINISHED})", (json.dumps(ids),)), max_bytes)
 
     def count_open(self, ids: Sequence[int]) -> int:
         """How many of the tasks exist and have not ended."""
@@ -121,6 +114,18 @@ class SqliteReader:
     def type_schemas(self) -> dict[str, str | None]:
         """The registered task types and their payload schemas."""
         return dict(self.db.execute("SELECT name, schema FROM task_types"))
+
+
+def _fitting(rows: Iterator[dict[str, Any]], max_bytes: int) -> list[dict[str, Any]]:
+    """As many rows as fit, at least one."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        size += len(row["result"] or "") + len(row["data"])
+        if found and size > max_bytes:
+            break
+        found.append(row)
+    return found
 
 
 def _where(wanted: TaskFilter) -> tuple[list[str], list[Any]]:
