@@ -25,20 +25,23 @@ class Delays:
         self._refused_at.clear()
         self._paused_until = self._clock() + self._jittered()
 
-    def pause(self, entry: Entry, seconds: float | None) -> None:
-        """A refusal of the moment: all wait, for as long as was asked; then the others come before this entry."""
+    def pause(self, entries: Iterable[Entry], seconds: float | None) -> None:
+        """A refusal of the moment: all wait, for as long as was asked; then the others come before these."""
         self._paused_until = self._clock() + (seconds or 0.0) + (self._jittered() if not seconds else 0.0)
-        self._due[entry] = self._paused_until + 0.001
+        self._due.update(dict.fromkeys(entries, self._paused_until + 0.001))
 
     def put_off(self, entry: Entry) -> None:
         """This entry waits, the others go on."""
         self._due[entry] = self._clock() + self._jittered()
 
-    def refused(self, entry: Entry) -> float | None:
-        """Seconds since the first of the unbroken refusals that were not counted yet; None for a first one."""
+    def was_refused(self, entry: Entry) -> bool:
+        """Whether its last tries were refused, too."""
+        return entry in self._refused_at
+
+    def refused(self, entry: Entry) -> float:
+        """Seconds since the first of the unbroken refusals that were not counted yet; 0 for a first one."""
         now = self._clock()
-        since = self._refused_at.setdefault(entry, now)
-        return now - since if since < now else None
+        return now - self._refused_at.setdefault(entry, now)
 
     def counted(self, entry: Entry) -> None:
         """The refusals up to now are counted."""
@@ -61,6 +64,10 @@ class Delays:
             if due <= best_due:
                 best, best_due = entry, due
         return best
+
+    def is_due(self, entry: Entry) -> bool:
+        """Whether it may go along with the one that is tried now."""
+        return self._due.get(entry, 0.0) <= self._clock()
 
     @property
     def paused(self) -> bool:

@@ -87,13 +87,16 @@ class Outbox:
         if entry.spool:
             entry.spool.unlink(missing_ok=True)
 
-    def split(self, entry: Entry) -> None:
-        """Makes two entries of one, so that a batch which is refused as a whole shows which outcome is to blame."""
+    def split(self, entry: Entry) -> Entry:
+        """Makes two entries of one, so that a batch which is refused as a whole shows which outcome is to blame; the
+        new one."""
         lines, half = self.lines(entry).split(b"\n"), len(entry.lease_ids) // 2
         key = b"%016d" % (self._last + 1)
-        self._write(Entry(self, key, entry.lease_ids[half:], lines=b"\n".join(lines[half:])))
+        other = Entry(self, key, entry.lease_ids[half:], lines=b"\n".join(lines[half:]))
+        self._write(other)
         self._last += 1
         self.keep(entry, range(half))
+        return other
 
     def keep(self, entry: Entry, rest: Iterable[int]) -> None:
         """Only the outcomes at these places remain."""

@@ -4,9 +4,10 @@
                                                                                  ▲                             │
                                             outboxes of the dead, adopted ───────┘     verdicts, tasks, orders ┘
 
-Each step makes what is ready durable and sends one entry; one that fails goes behind the others. In silence everything
-waits for CACHE_RETRY_INTERVAL, or until any call of this worker is answered again. A refusal of the moment (401, 503 …)
-pauses all, too; any other refusal puts off the one entry, and a batch that is refused as a whole is split until the
+Each step makes what is ready durable and sends one report: the next entry, and the small ones behind it as far as they
+fit (an outage leaves many). One that fails goes behind the others. In silence everything waits for
+CACHE_RETRY_INTERVAL, or until any call of this worker is answered again. A refusal of the moment (401, 503 …) pauses
+all, too; any other refusal puts off the one entry, and a report that is refused as a whole is taken apart until the
 outcome to blame is alone. What the disk does not take stays in memory, unsent, and stops all claiming.
 """
 
@@ -16,6 +17,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -28,7 +30,7 @@ from worker.leases import Claim, Leases
 from worker.link import GENERAL, Link
 from worker.model import Outcome
 from worker.outbox import Entry, Outbox
-from worker.ready import Ready
+from worker.ready import MAX_OUTCOMES, MAX_TEXT, Ready
 
 log = logging.getLogger(__name__)
 DEFINITIVE = frozenset(("accepted", "accepted_late", "duplicate", "superseded", "cancelled"))
@@ -61,6 +63,7 @@ class Reporter:
         self._to_open: list[tuple[Opener, Callable[[], None]]] = [(open_outbox, lambda: None)]
         self._outboxes: list[tuple[Outbox, Callable[[], None]]] = []  # our own first
         self._uploaded: set[Entry] = set()
+        self._single: set[Entry] = set()  # were in a report that was refused as a whole: each goes alone
         self._disk_retry_at, self._disk_fault = 0.0, ""
         self._resting = False
         self.wake: Callable[[], None] = lambda: None
@@ -153,25 +156,46 @@ class Reporter:
         self._resting = True
         return _TICK
 
-    def _send(self, entry: Entry) -> None:
-        lines = entry.outbox.lines(entry)
-        if not lines:  # damaged, and in quarantine by now
-            self._forget(entry)
+    def _send(self, first: Entry) -> None:
+        batch = [entry for entry in self._together(first) if self._readable(entry)]
+        if not batch:
             return
         try:
-            self._upload(entry, lines)
-            self._report(entry, lines)
+            self._upload(batch[0])
+            self._report(batch)
         except Refused as refused:
-            self._put_off(entry, refused)
+            self._put_off(batch, refused)
         except TransportError:
             self._delays.silence()
-        entry.lines = b""
+        for entry in batch:
+            entry.lines = b""
 
-    def _upload(self, entry: Entry, line: bytes) -> None:
+    def _together(self, first: Entry) -> list[Entry]:
+        """The entries of one report."""
+        batch, outcomes, size = [first], len(first.lease_ids), first.size
+        for entry in self._entries() if self._may_join(first) else ():
+            if entry is first or not self._may_join(entry) or not self._delays.is_due(entry):
+                continue
+            outcomes, size = outcomes + len(entry.lease_ids), size + entry.size
+            if outcomes > MAX_OUTCOMES or size > MAX_TEXT:
+                break
+            batch.append(entry)
+        return batch
+
+    def _may_join(self, entry: Entry) -> bool:
+        return entry.spool is None and entry not in self._single
+
+    def _readable(self, entry: Entry) -> bool:
+        if entry.outbox.lines(entry):
+            return True
+        self._forget(entry)  # damaged, and in quarantine by now
+        return False
+
+    def _upload(self, entry: Entry) -> None:
         """A spool file goes ahead of its report. If it is refused, the verdict on the report says what that means."""
         if entry.spool is None or entry in self._uploaded or not entry.spool.exists():
             return
-        outcome = json.loads(line)
+        outcome = json.loads(entry.lines)
         path = f"/result/{quote(outcome['lease_id'], safe='')}?store_id={quote(outcome['store_id'], safe='')}"
         try:
             with entry.spool.open("rb") as file:
@@ -182,18 +206,19 @@ class Reporter:
                 raise
             log.warning("the result of lease %s is refused: %s", outcome["lease_id"], refused)
 
-    def _report(self, entry: Entry, lines: bytes) -> None:
+    def _report(self, batch: list[Entry]) -> None:
         claim = self._claims.claim_beside(reporting=True)
-        body = self._body(lines.replace(b"\n", b","), claim)
+        body = self._body(b",".join([entry.lines.replace(b"\n", b",") for entry in batch]), claim)
         try:
             data = self._call(body)
-            verdicts = _verdicts(data, entry.lease_ids)
+            verdicts = iter(_verdicts(data, [lease_id for entry in batch for lease_id in entry.lease_ids]))
         except TransportError:
             if claim is not None:
                 self._leases.failed_claim(claim)
             raise
         try:
-            self._judge(entry, verdicts)  # before the claim: a lease that has ended is no twin of a new one
+            for entry in batch:  # before the claim: a lease that has ended is no twin of a new one
+                self._judge(entry, list(islice(verdicts, len(entry.lease_ids))))
         finally:
             self._take(claim, data)
 
@@ -237,23 +262,31 @@ class Reporter:
         if entry.spool and not entry.spool.exists():  # no repeat will bring its result back: the task must run again
             self._set_aside(entry, f"{reason}: the file with its result is missing")
         else:
-            self._age(entry, reason)
+            self._age([entry], reason)
 
-    def _put_off(self, entry: Entry, refused: Refused) -> None:
+    def _put_off(self, batch: list[Entry], refused: Refused) -> None:
+        self._single.update(batch)  # if one of them is to blame, it shall not hold up the others
+        first = batch[0]
         if refused.status in GENERAL:
-            self._delays.pause(entry, refused.retry_after)
-        elif refused.status in _TO_SPLIT and len(entry.lease_ids) > 1:
-            entry.outbox.split(entry)
+            self._delays.pause(batch, refused.retry_after)
+        elif len(batch) > 1:
+            return
+        elif refused.status in _TO_SPLIT and len(first.lease_ids) > 1:
+            self._single.add(first.outbox.split(first))
             return
         else:
-            self._delays.put_off(entry)
-        self._age(entry, str(refused))
+            self._delays.put_off(first)
+        self._age(batch, str(refused))
 
-    def _age(self, entry: Entry, reason: str) -> None:
+    def _age(self, batch: list[Entry], reason: str) -> None:
+        fresh = [entry for entry in batch if not self._delays.was_refused(entry)]
+        if fresh:
+            log.warning("%d outcomes were refused (%s); they are kept", sum(len(e.lease_ids) for e in fresh), reason)
+        for entry in batch:
+            self._age_one(entry, reason)
+
+    def _age_one(self, entry: Entry, reason: str) -> None:
         seconds = self._delays.refused(entry)
-        if seconds is None:
-            log.warning("%d outcomes were refused (%s); they are kept", len(entry.lease_ids), reason)
-            seconds = 0.0
         limit = self._settings.cache_ttl_seconds
         if entry.refused_seconds + seconds >= limit:
             self._set_aside(entry, f"refused for {limit:.0f} s: {reason}")
@@ -270,6 +303,7 @@ class Reporter:
         self._leases.settled(entry.lease_ids)
         self._delays.forget(entry)
         self._uploaded.discard(entry)
+        self._single.discard(entry)
 
     # Disk
 
@@ -319,6 +353,7 @@ class Reporter:
             self._leases.settled(known - {lease[0] for lease in outbox.leases})
         self._delays.clear()
         self._uploaded.clear()
+        self._single.clear()
 
 
 def _verdicts(data: Any, lease_ids: list[str]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 from flask import Response
@@ -18,25 +19,30 @@ SAME = ["task_id", "task_type", "queue", "status", "priority", "attempts", "max_
 
 def envelope(data: str, status: int = 200, message: str | None = None) -> Response:
     """A success whose `data` is JSON text."""
-    note = f'"message":{json_profile.dump(message)},' if message else ""
+    note = f'"message":{json_profile.encode(message)},' if message else ""
     return Response(f'{{"status":"success",{note}"data":{data}}}', status, mimetype="application/json")
 
 
 def success(data: Mapping[str, Any], status: int = 200, message: str | None = None) -> Response:
     """A success."""
-    return envelope(json_profile.dump(data), status, message)
+    return envelope(json_profile.encode(data), status, message)
 
 
 def plain(body: Mapping[str, Any], status: int = 200) -> Response:
     """A classic reply without envelope."""
-    return Response(json_profile.dump(body), status, mimetype="application/json")
+    return Response(json_profile.encode(body), status, mimetype="application/json")
 
 
 def moment(ms: int | None) -> str | None:
     """RFC 3339 UTC."""
     if ms is None:
         return None
-    return datetime.fromtimestamp(ms / 1000, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(4096)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def seconds(ms: int | None) -> float | None:
@@ -47,7 +53,7 @@ def seconds(ms: int | None) -> float | None:
 def claimed(answer: Claimed, store_id: str) -> str:
     """The data of a claim, as JSON text."""
     head = {"store_id": store_id, "provisional": answer.provisional, "orders": answer.orders.as_dict()}
-    return f'{json_profile.dump(head)[:-1]},"tasks":[{",".join(map(_granted, answer.tasks))}]}}'
+    return f'{json_profile.encode(head)[:-1]},"tasks":[{",".join(map(_granted, answer.tasks))}]}}'
 
 
 def _granted(task: Granted) -> str:
@@ -76,7 +82,7 @@ def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _spliced(own: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     result = f',"result":{row["result"]}' if row["result"] is not None else ""
-    return f'{json_profile.dump(own)[:-1]},"task_data":{row["data"]}{result}}}'
+    return f'{json_profile.encode(own)[:-1]},"task_data":{row["data"]}{result}}}'
 
 
 def _own(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from client import Client, StillOpen
 
 @dataclass(frozen=True)
 class Plan:
-    """How hard a run is: seconds of faults, pauses between those of one lane (each worker and the dispatcher are one)."""
+    """How hard a run is. Each worker has faults of its own, and so has the dispatcher; between two of one victim lies a
+    pause."""
 
     seconds: float
     tasks: int

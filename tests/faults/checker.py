@@ -10,6 +10,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from history import OK, UNSURE, Execution, History
@@ -187,7 +188,7 @@ class Judge:
         if not fault["name"].startswith("kill"):
             return
         for runs in self._runs.values():
-            for run, following in zip(runs, runs[1:], strict=False):
+            for run, following in pairwise(runs):
                 if run.ended is None and run.worker_pid == fault["pid"] and run.started < at < following.started:
                     yield (following.started - at) / 1e9
 

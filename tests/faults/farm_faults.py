@@ -81,11 +81,7 @@ def kill_worker(farm: Farm, name: str, rng: random.Random) -> None:
 
 def kill_worker_and_children(farm: Farm, name: str, rng: random.Random) -> None:
     """kill -9 of everything of a worker."""
-    children = children_of(farm.workers[name])
-    for pid in [farm.workers[name].pid, *children]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    end_worker(farm, name)
+    end_all(farm, name)
     _start_later(farm, name, rng)
 
 
@@ -126,6 +122,12 @@ def end_worker(farm: Farm, name: str) -> None:
     children = children_of(worker)
     worker.kill()
     wait(lambda: all(map(gone, children)), f"the children {children} of {name} end", ORPHANS_GONE_WITHIN)
+
+
+def end_all(farm: Farm, name: str) -> None:
+    """kill -9 of a supervisor and of each of its children."""
+    _signal_all([farm.workers[name].pid, *children_of(farm.workers[name])], signal.SIGKILL)
+    end_worker(farm, name)
 
 
 def drain(farm: Farm, name: str, signals: int, between: float = 0.0) -> None:

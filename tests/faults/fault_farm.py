@@ -1,6 +1,7 @@
 """A farm with short times, the handlers of these tests, and a ledger of what was executed."""
 
 import random
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -113,6 +114,21 @@ class Farm(LocalCluster):
         """What instances of workers left (or hold), quarantined things included."""
         return [path for path in self.folder.glob("cache/*/*") if path.name != "quarantine" or any(path.iterdir())]
 
+    def close(self) -> None:
+        """Stop everything. Raises AssertionError with the logs when something does not stop by itself."""
+        processes = [*self.workers.values(), *filter(None, [getattr(self, "dispatcher", None)])]
+        try:
+            deaf = [self._told(process) for process in processes if not _stopped(process)]
+        finally:
+            super().close()
+            for process in processes:
+                process.kill()  # what could not be stopped is dead by now, and is reaped here
+        assert not deaf, "\n".join(deaf)
+
+    def _told(self, process: Process) -> str:
+        threads = Path(f"/proc/{process.pid}/task").glob("*/wchan")
+        return f"{process.words} does not stop: {[one.read_text() for one in threads]}\n{self.logs()}"
+
     def stop_workers(self) -> dict[str, int]:
         """SIGTERM to all at once; their exit codes."""
         for worker in self.workers.values():
@@ -124,6 +140,14 @@ class Farm(LocalCluster):
         wait(lambda: not of_folder(self.folder), f"all processes end: {of_folder(self.folder)}", 3.0)
         assert is_free(self.port)
         assert not self.instance_folders(), f"{self.instance_folders()}\n{self.logs()}"
+
+
+def _stopped(process: Process) -> bool:
+    try:
+        process.stop()
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def children_of(worker: Process) -> list[int]:

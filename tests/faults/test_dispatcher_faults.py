@@ -1,4 +1,4 @@
-"""The dispatcher killed, frozen, away, with a jumping clock, with a wrong file: no lease suffers for it (I1, I7, I8)."""
+"""The dispatcher killed, frozen, away, with a jumping clock or a wrong file: no lease suffers (I1, I7, I8)."""
 
 import random
 import time

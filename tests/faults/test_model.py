@@ -42,6 +42,7 @@ from dispatcher.store.sqlite import SqliteStore
 SECOND, DAY = 1000, 24 * 3600 * 1000
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # fsync is free there
 TYPES, QUEUES, CLASSIC = ("a", "b"), ("default", "night"), ("ann", "bob")
+MOSTLY = (End.COMPLETED, End.COMPLETED, End.FAILED, End.RELEASED)
 OUTCOMES = (End.COMPLETED, End.FAILED, End.RELEASED, End.SNOOZED, End.CANCELLED)
 LONGEST = 300  # steps of a drain; more means that something is stuck
 
@@ -108,9 +109,10 @@ def some_late(model: Model) -> list[Lease]:
     return [lease for lease in known if model.may_still_win(lease)]
 
 
-def some_lost(model: Model) -> list[Lease]:
-    """Leases that would live again if they were listed."""
-    return [lease for lease in some_late(model) if model.returns(lease)[0] and lease.holder[:8] != "classic:"]
+def some_silent(model: Model) -> list[Lease]:
+    """Native leases that ended by silence."""
+    known = [lease for task in model.tasks.values() for lease in task.leases if lease.holder[:8] != "classic:"]
+    return [lease for lease in known if lease.how in (End.EXPIRED, End.UNLISTED)]
 
 
 class EveryRule(RuleStrategy):
@@ -169,11 +171,12 @@ class QueueMachine(RuleBasedStateMachine):
         return self.said
 
     # submits
-    @initialize(tasks=st.lists(st.tuples(pick, delays), min_size=3, max_size=5))
+    @initialize(tasks=st.lists(st.tuples(pick, delays), min_size=2, max_size=4))
     def begin(self, tasks: list[tuple[int, int | None]]) -> None:
         self._submit([self._submission(n, delay, None) for n, delay in tasks])
 
-    @rule(n=pick, delay=delays, key=st.sampled_from([None, "k1", "k2"]), extra=st.booleans())
+    @rule(n=pick, delay=delays, key=st.sampled_from([None, "k1", "k1", "k2"]), extra=st.booleans())
+    @when(lambda model: sum(task.finished is None for task in model.tasks.values()) < 5)
     def submit(self, n: int, delay: int | None, key: str | None, extra: bool) -> None:
         self._submit([self._submission(n, delay, key), *([self._submission(n // 2, delay, "k1")] if extra else [])])
 
@@ -240,22 +243,25 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.claimed(self.now, f"classic:{worker_id}", None, Wants(1, types), [got] if got else [])
 
     # heartbeats
-    @rule(who=pick, left_out=st.integers(0, 3), times=st.integers(1, 2))
+    @rule(who=pick, left_out=st.integers(0, 3), times=st.integers(1, 2), in_flight=few)
     @when(Model.live)
-    def heartbeat(self, who: int, left_out: int, times: int) -> None:
-        """It lists what it holds; with one left out, perhaps twice."""
+    def heartbeat(self, who: int, left_out: int, times: int, in_flight: int) -> None:
+        """It lists what it holds; with one left out, perhaps twice, its claim perhaps in flight."""
         name = self.native(who)
-        held = [str(lease.name) for lease in self.model.live(name)]
+        held = self.model.live(name)
+        left = held[left_out : left_out + 1]
+        numbers = [lease.number for lease in left if lease.number is not None and in_flight == 2]
         for _ in range(times):
-            self._beat(name, 1, held[:left_out] + held[left_out + 1 :], ())
+            self._beat(name, 1, [str(lease.name) for lease in held if lease not in left], numbers)
 
     @rule(who=pick)
-    @when(some_lost)
+    @when(some_silent)
     def heartbeat_of_silence(self, who: int) -> None:
         """As after a pause: it lists what it holds and what it lost unawares."""
-        lost = some_lost(self.model)
-        name = lost[who % len(lost)].holder
-        self._beat(name, 1, [str(lease.name) for lease in [*lost, *self.model.live()] if lease.holder == name], ())
+        silent = some_silent(self.model)
+        free = [lease for lease in silent if self.model.task_of(lease).state in (State.PENDING, State.FAILED)] or silent
+        name = free[who % len(free)].holder
+        self._beat(name, 1, [str(lease.name) for lease in [*silent, *self.model.live()] if lease.holder == name], ())
 
     @rule(who=pick, ahead=st.sampled_from([1, 1, 1, 0, -1, 4]), own=mask, others=mask, numbers=mask, store=pick)
     @when(lambda model: model.leases)
@@ -300,7 +306,7 @@ class QueueMachine(RuleBasedStateMachine):
             lease = live[n % len(live)]
             self._report([(lease, status)], lease.holder)
 
-    @rule(n=st.integers(0, 20), status=outcomes, store=pick)
+    @rule(n=st.integers(0, 20), status=st.sampled_from(OUTCOMES + MOSTLY), store=pick)
     @when(lambda model: model.leases)
     def report_any(self, n: int, status: End, store: int) -> None:
         """Late, repeated, contradictory; or to a wrong store, which is told apart before the queue."""
@@ -311,7 +317,7 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             self._report([(lease, status)], self.native(n))
 
-    @rule(n=pick, status=st.sampled_from([End.COMPLETED, End.COMPLETED, End.FAILED, End.RELEASED]))
+    @rule(n=pick, status=st.sampled_from(MOSTLY))
     @when(some_late)
     def report_late(self, n: int, status: End) -> None:
         """A lease that has ended, of a task that could still gain by it."""
@@ -422,9 +428,14 @@ class QueueMachine(RuleBasedStateMachine):
     def wall_clock_jumps(self, ms: int) -> None:
         self.clock.wall += ms
 
-    @rule()
+    @rule(seconds=st.sampled_from([0, 30, 3600]), jump=st.sampled_from([0, 0, DAY]))
     @when(lambda model: any(task.state == State.PENDING and not task.ready for task in model.tasks.values()))
-    def schedule(self) -> None:
+    def schedule(self, seconds: int, jump: int) -> None:
+        self.clock.forward(seconds * SECOND)
+        self.clock.wall += jump
+        self._schedule()
+
+    def _schedule(self) -> None:
         self.model.scheduled(self.now, self.scheduler.run_once(self.now))
 
     @rule(ms=st.sampled_from([-DAY, 0, SECOND, DAY]))
@@ -438,10 +449,10 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.store.store_id == self.store_id
         self.model.last_pass = None
 
-    @rule(completed=st.sampled_from([0, DAY]), failed=st.sampled_from([0, DAY]))
+    @rule(completed=st.sampled_from([0, DAY]), failed=st.sampled_from([0, DAY]), later=st.sampled_from([1, 1, 2 * DAY]))
     @when(lambda model: sum(task.finished is not None for task in model.tasks.values()) > 2)
-    def prune(self, completed: int, failed: int) -> None:
-        self.clock.forward(1)  # what ends now is not yet older than nothing
+    def prune(self, completed: int, failed: int, later: int) -> None:
+        self.clock.wall += later
         self.model.pruned(self.now, completed, failed, Pruner(self.queue, completed, failed).run_once(self.now))
 
     # control
@@ -473,7 +484,6 @@ class QueueMachine(RuleBasedStateMachine):
     wake_often = wake_oftener = heartbeat_of_silence
     report_often = report_live
     win_often = report_late
-    submit_often = submit
 
     # comparing
     @invariant()
@@ -524,7 +534,7 @@ class QueueMachine(RuleBasedStateMachine):
     def _run_some(self, worker: str) -> None:
         waiting = [task.run_at for task in self.model.tasks.values() if task.state == State.PENDING]
         self.clock.wall = max([self.clock.wall, *waiting])
-        self.schedule()
+        self._schedule()
         self._claim(worker, 1, Wants(5))
         self._report([(lease, OUTCOMES[n % 2]) for n, lease in enumerate(self.model.live())], worker)
 

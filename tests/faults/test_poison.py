@@ -1,4 +1,4 @@
-"""Poison through dispatcher and worker: each task ends with its reason, the slot is back, the neighbours feel nothing (I9)."""
+"""Poison through dispatcher and worker: each ends with its reason, the neighbours feel nothing (I9)."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

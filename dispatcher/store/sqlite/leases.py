@@ -2,6 +2,7 @@
 
 import heapq
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -64,9 +65,9 @@ class LeaseOps:
         terms = (grant.instance, grant.request, expires, grant.length, grant.provisional)
         rows = [(self.now.wall, secrets.randbits(63), *terms, task_id) for task_id in self._heads(filled, limit)]
         granted = [self._granted(row) for row in self.db.executemany(TAKE, rows)]
-        for task in granted:
-            self.counts.move(task.lane.id, State.PENDING.value, State.IN_PROGRESS.value)
-            self.counts.add(task.lane.id, READY, -1)
+        for lane_id, n in Counter(task.lane.id for task in granted).items():
+            self.counts.move(lane_id, State.PENDING.value, State.IN_PROGRESS.value, n)
+            self.counts.add(lane_id, READY, -n)
         return granted
 
     def _granted(self, row: Sequence[Any]) -> Granted:
@@ -119,11 +120,11 @@ class LeaseOps:
 
     def complete(self, successes: Sequence[Success]) -> set[LeaseName]:
         """Complete the tasks whose live lease is named."""
-        matched = set()
-        for task_id, token, lane_id in self.db.executemany(COMPLETE, [(self.now.wall, *s.name) for s in successes]):
-            matched.add(LeaseName(task_id, token))
-            self.counts.move(lane_id, State.IN_PROGRESS.value, State.COMPLETED.value)
-            self.finished.append(task_id)
+        rows: list[Any] = self.db.executemany(COMPLETE, [(self.now.wall, *s.name) for s in successes]).fetchall()
+        matched = {LeaseName(task_id, token) for task_id, token, _ in rows}
+        self.finished += [row[0] for row in rows]
+        for lane_id, n in Counter(row[2] for row in rows).items():
+            self.counts.move(lane_id, State.IN_PROGRESS.value, State.COMPLETED.value, n)
         first = {s.name: s for s in reversed(successes) if s.name in matched}
         self._store_results(first.values())
         return matched

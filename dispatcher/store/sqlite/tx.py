@@ -1,6 +1,7 @@
 """The operations of one transaction on SQLite: submits, instances, control, housekeeping; leases are in `leases.py`."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,14 +71,11 @@ class SqliteTx(LeaseOps):
         self.db.executemany("INSERT INTO task_data VALUES (?, ?, ?)", data)
         tags = [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]
         self.db.executemany("INSERT OR IGNORE INTO task_tags VALUES (?, ?)", tags)
-        for task in tasks:
-            self._appear(task.lane_id, task.run_at)
+        for lane_id, n in Counter(task.lane_id for task in tasks).items():
+            self.counts.add(lane_id, State.PENDING.value, n)
+        for lane_id, n in Counter(task.lane_id for task in tasks if task.run_at <= wall).items():
+            self.counts.add(lane_id, READY, n)
         return ids
-
-    def _appear(self, lane_id: int, run_at: int) -> None:
-        self.counts.add(lane_id, State.PENDING.value, 1)
-        if run_at <= self.now.wall:
-            self.counts.add(lane_id, READY, 1)
 
     def known_keys(self, keys: Sequence[str]) -> Mapping[str, tuple[int, bytes]]:
         """The (task_id, digest) of each idempotency key in use."""

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -30,7 +31,7 @@ def deaf(payload: dict[str, Any]) -> None:
 
 def blow_up(payload: dict[str, Any]) -> int:
     """Takes memory without end, where an end is set 256 MiB above."""
-    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + 2**28, resource.RLIM_INFINITY))
     try:
         return len([bytearray(2**24) for _ in range(1000)])
