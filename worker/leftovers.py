@@ -1,7 +1,8 @@
 """Processes that a handler left behind outside its child's process group (daemons, new sessions).
 
 Each child carries a mark in its environment, which whatever it starts inherits. Killing the process group ends nearly
-everything; this ends the rest. Only a program started with an environment wiped clean escapes.
+everything; this ends the rest. Only a program started with an environment wiped clean escapes. A mark begins with the
+name of the worker's instance, so that whoever finds that instance dead can end what is left of all its children.
 """
 
 import os
@@ -13,10 +14,10 @@ ROUNDS = 10  # a process that forks while we look is found in the next round
 
 
 def kill(mark: str) -> None:
-    """Kill every process of this user that carries the mark."""
+    """Kill every process of this user whose mark begins so."""
     entry = f"{MARKER}={mark}".encode()
     for _ in range(ROUNDS):
-        found = [pid for pid in _processes() if entry in _environment(pid)]
+        found = [pid for pid in _processes() if any(one.startswith(entry) for one in _environment(pid))]
         for pid in found:
             _kill(pid)
         if not found:

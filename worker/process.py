@@ -43,6 +43,7 @@ class SupervisorSettings:
     inline_result_bytes: int = 256 * 1024
     stderr_tail: int = 64 * 1024
     inherit_fds: tuple[int, ...] = ()
+    mark: str = ""  # what the marks of all children begin with
 
 
 class ChildProcess:
@@ -60,7 +61,7 @@ class ChildProcess:
         self._tail = bytearray()
         self._tail_bytes = settings.stderr_tail
         self._reader = FrameReader()
-        self._marker = uuid4().hex
+        self._marker = settings.mark + uuid4().hex
         self._start(settings)
 
     def _start(self, settings: SupervisorSettings) -> None:

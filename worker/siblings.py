@@ -1,12 +1,12 @@
 """Finds instances of workers on this host that died, takes over what they left, and tells the dispatcher.
 
-A lock that can be obtained proves that its worker and all its children are gone (instance.py); two siblings that try
-for one lock are told apart by flock. Who has it keeps it until nothing is left to do, so when the adopter dies, too,
-the next one starts over with the same folder. In order: the leases whose outcomes lie in the dead one's outbox become
-ours (we list them from now on); its death is reported, until that is answered; its outbox is delivered from where it
-lies, by our reporter; when it is empty and the death is recorded, the folder goes. A dispatcher with another store
-answers `foreign`: everything is kept and asked again slowly; after CACHE_TTL_SECONDS of such answers the folder moves
-to quarantine.
+A lock that can be obtained proves that its worker and all its children are gone (instance.py); daemons that these
+started are ended at once. Two siblings that try for one lock are told apart by flock. Who has it keeps it until nothing
+is left to do, so when the adopter dies, too, the next one starts over with the same folder. In order: the leases whose
+outcomes lie in the dead one's outbox become ours (we list them from now on); its death is reported, until that is
+answered; its outbox is delivered from where it lies, by our reporter; when it is empty and the death is recorded, the
+folder goes. A dispatcher with another store answers `foreign`: everything is kept and asked again slowly; after
+CACHE_TTL_SECONDS of such answers the folder moves to quarantine.
 """
 
 import logging
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from client.transport import TransportError
-from worker import instance
+from worker import instance, leftovers
 from worker.config import WorkerSettings
 from worker.disk import DISK_FAULTS
 from worker.instance import Instance
@@ -73,6 +73,7 @@ class Siblings:
             estate.dead.leave()
 
     def _take(self, dead: Instance) -> int:
+        leftovers.kill(dead.folder.name)
         try:
             outbox = open_outbox(dead)
         except DISK_FAULTS as error:

@@ -244,6 +244,7 @@ def _for_supervisor(settings: WorkerSettings, own: Instance) -> SupervisorSettin
         result_max_bytes=settings.result_max_bytes,
         inline_result_bytes=INLINE_RESULT_BYTES,
         inherit_fds=(own.lock,),
+        mark=own.folder.name,
     )
 
 

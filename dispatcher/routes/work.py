@@ -41,9 +41,7 @@ def blueprint(queue: Queue) -> Blueprint:
         good = [outcome for outcome, _, _ in checked if outcome is not None]
         verdicts, orders, claimed = queue.report(good, asked.instance_id, then)
         rest = f',"claim":{show.claimed(claimed, store_id)}' if claimed else ""
-        told = json_profile.encode(
-            {"verdicts": _verdicts(asked.outcomes, checked, verdicts), "orders": orders.as_dict()}
-        )
+        told = {"verdicts": _verdicts(asked.outcomes, checked, verdicts), "orders": orders.as_dict()}
         return show.envelope(f"{json_profile.encode(told)[:-1]}{rest}}}")
 
     @views.post("/heartbeat")

@@ -135,6 +135,7 @@ class QueueMachine(RuleBasedStateMachine):
         self._place = self.place()
         self.clock, self.model = HeldClock(), Model()
         self.natives, self.dead = ["i1", "i2", "i3"], ["ghost"]
+        self.jumps = self.restarts = 0
         self.said = 0  # so that no two results or errors are alike
         self._open()
         self.store_id = self.store.store_id
@@ -423,9 +424,10 @@ class QueueMachine(RuleBasedStateMachine):
     def _reap(self) -> None:
         self.model.reaped(self.now, self.reaper.run_once(self.now))
 
-    @when(some_in(State.PENDING, State.IN_PROGRESS))
     @rule(ms=st.sampled_from([-DAY, -40 * SECOND, 40 * SECOND, DAY]))
+    @precondition(lambda machine: machine.jumps < 3)
     def wall_clock_jumps(self, ms: int) -> None:
+        self.jumps += 1
         self.clock.wall += ms
 
     @rule(seconds=st.sampled_from([0, 30, 3600]), jump=st.sampled_from([0, 0, DAY]))
@@ -439,9 +441,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.scheduled(self.now, self.scheduler.run_once(self.now))
 
     @rule(ms=st.sampled_from([-DAY, 0, SECOND, DAY]))
-    @when(Model.live)
+    @precondition(lambda machine: machine.restarts < 3 and machine.model.live())
     def restart(self, ms: int) -> None:
         """The steady clock begins anew from the wall clock, wherever that is."""
+        self.restarts += 1
         self.queue.drain()
         self.store.close()
         self.clock.steady += ms
@@ -479,10 +482,11 @@ class QueueMachine(RuleBasedStateMachine):
         assert answer == self.model.edited(self.now, task_id, priority, run_at, max_attempts, data)
 
     # what workers mostly do, more often
-    claim_often = claim_oftener = claim_more
+    claim_often = claim_oftener = claim_most = claim_more
     beat_often = heartbeat
     wake_often = wake_oftener = heartbeat_of_silence
-    report_often = report_live
+    report_often = report_oftener = report_live
+    watch_often = time_passes
     win_often = report_late
 
     # comparing
