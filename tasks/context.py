@@ -24,7 +24,7 @@ class Context(Protocol):
         """Add a line to the worker's log."""
 
 
-class Cancelled(Exception):  # noqa: N818 - it is no error
+class Cancelled(Exception):
     """The handler stopped because `context.cancelled()` was true: what it has is no result."""
 
 

@@ -5,6 +5,7 @@ it imports it, so one that ends or stops the interpreter is known, and the rest 
 """
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,7 +70,8 @@ def probe(folders: Sequence[Path], seconds: float = PROBE_SECONDS) -> Probe:
     rest = dict(found.files)
     while rest:
         before = len(rest)
-        _note(result, rest, _probe_once(rest, seconds))
+        report = _probe_once(rest, seconds)
+        _note(result, rest, _probe_once(rest, seconds) if report.killed else report)
         if len(rest) == before:
             result.errors.update({task_type: "could not be probed" for task_type in rest})
             break
@@ -82,6 +84,7 @@ class _Report:
 
     lines: list[bytes]
     end: str
+    killed: bool = False  # with SIGKILL: perhaps not for the sake of a handler, so another child may try
 
 
 def _probe_once(files: Mapping[str, Path], seconds: float) -> _Report:
@@ -102,7 +105,8 @@ def _probe_once(files: Mapping[str, Path], seconds: float) -> _Report:
         return _Report((error.stdout or b"").splitlines(), f"its import took more than {seconds:g} s")
     finally:
         leftovers.kill(mark)
-    return _Report(done.stdout.splitlines(), f"its import ended the interpreter: {described(done.returncode)}")
+    end = f"its import ended the interpreter: {described(done.returncode)}"
+    return _Report(done.stdout.splitlines(), end, done.returncode == -signal.SIGKILL)
 
 
 def _note(result: Probe, rest: dict[str, Path], report: _Report) -> None:

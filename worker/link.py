@@ -1,8 +1,9 @@
 """The worker's line to its dispatcher: one attempt per call, and what is known of the dispatcher's health.
 
 All threads call through one Link, so an outage is logged once when it starts and once when it ends. The first call that
-is answered again, or no longer refused, tells everybody who waits for that; and after a silence what still waits for an
-answer is sent once more, since its connection may be dead without a word.
+is answered again tells everybody who waits for that; so does the heartbeat that is no longer refused, while a report or
+claim may have been refused for its own sake. After a silence what still waits for an answer is sent once more, since
+its connection may be dead without a word.
 """
 
 import json
@@ -15,6 +16,7 @@ from client.transport import Refused, TransportError
 
 log = logging.getLogger(__name__)
 GENERAL = (401, 403, 429, 502, 503, 504, 507)  # refusals that concern the moment or the worker, not the one request
+_PULSE = "/heartbeat"
 
 
 class Caller(Protocol):
@@ -64,7 +66,8 @@ class Link:
         self._answered()
         if self._refused.pop(path, None):
             log.info("%s is accepted again", path)
-            self.on_return()
+            if path == _PULSE:
+                self.on_return()
         return data
 
     def close(self) -> None:

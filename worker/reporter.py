@@ -30,7 +30,7 @@ from worker.leases import Claim, Leases
 from worker.link import GENERAL, Link
 from worker.model import Outcome
 from worker.outbox import Entry, Outbox
-from worker.ready import MAX_OUTCOMES, MAX_TEXT, Ready
+from worker.ready import MAX_OUTCOMES, Ready
 
 log = logging.getLogger(__name__)
 DEFINITIVE = frozenset(("accepted", "accepted_late", "duplicate", "superseded", "cancelled"))
@@ -38,6 +38,7 @@ FULL = 0.8  # of CACHE_MAX_BYTES: claiming stops
 _TO_SPLIT = (400, 413)
 _REPORT_TIME, _UPLOAD_TIME = 10.0, 120.0  # seconds for an answer
 _SLOWEST = 256 * 1024  # bytes a second: a report has more time in proportion
+_SMALL = 2**20  # bytes of the entries that share a report: a slow line must not lose much at a time
 _DISK_RETRY = 1.0
 _TICK = 0.25  # how soon it is noticed that the waiting claim has been outgrown
 _LEAST_AGEING = 60.0  # seconds of refusals before an entry's age is written down again
@@ -177,7 +178,7 @@ class Reporter:
             if entry is first or not self._may_join(entry) or not self._delays.is_due(entry):
                 continue
             outcomes, size = outcomes + len(entry.lease_ids), size + entry.size
-            if outcomes > MAX_OUTCOMES or size > MAX_TEXT:
+            if outcomes > MAX_OUTCOMES or size > _SMALL:
                 break
             batch.append(entry)
         return batch

@@ -19,8 +19,8 @@ class Terms:
 
     @property
     def gap_ms(self) -> int:
-        """More than this between two successful passes of the reaper was an absence. Half of the shortest lease, so that
-        what an absence leaves of it still covers the time since its last renewal."""
+        """More than this between two successful passes of the reaper was an absence: at most half of the shortest
+        lease, so that what an absence leaves of it still covers the time since its last renewal."""
         return max(LEAST_GAP_MS, min(GAP_MS, self.lease_ms // 2, self.silence_ms // 2))
 
     @property

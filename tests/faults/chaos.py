@@ -9,9 +9,9 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import stored_file
 from checker import FINAL, Judge, Row
 from farm_faults import DISPATCHER, WORKER, Fault
 from fault_farm import Farm
-from history import OK, History
+from history import OK, Execution, History
 
 from client import Client, StillOpen
 
@@ -73,15 +73,15 @@ class Run:
 
     # -- faults --
 
-    def _strike(self, victim: str, faults: dict[str, Fault]) -> None:
+    def _strike(self, victim: str, faults: Sequence[Fault]) -> None:
         rng, deadline = self._random(victim), time.monotonic() + self.plan.seconds
         while not self._stop.wait(rng.uniform(self.plan.least_pause, self.plan.longest_pause)):
             if time.monotonic() > deadline:
                 return
-            name = rng.choice(list(faults))
+            strike = rng.choice(faults)
             pid = self.farm.workers[victim].pid if victim in self.farm.workers else self.farm.dispatcher.pid
-            with self.history.operation("fault", {"name": name, "victim": victim, "pid": pid}) as fault:
-                fault.answer = faults[name](self.farm, victim, rng)
+            with self.history.operation("fault", {"name": strike.__name__, "victim": victim, "pid": pid}) as fault:
+                fault.answer = strike(self.farm, victim, rng)
 
     # -- load --
 
@@ -93,6 +93,8 @@ class Run:
                 with self.history.operation("submit", [value["number"]]) as submit:
                     task_id = client.submit("ledger", value, max_attempts=_attempts(value), idempotency_key=key)
                     self._acknowledged(submit, [task_id])
+                if submit.outcome != OK:
+                    self._stop.wait(0.2)
 
     def _submit_bulk(self) -> None:
         rng = self._random("bulk")
@@ -220,11 +222,11 @@ def _with_result(client: Client, task: dict[str, Any]) -> dict[str, Any]:
     return {**task, "result": client.result_of(task) if done else None}
 
 
-def report(row: Row) -> None:
-    """Appends the row to the file that TASKMILL_FAULT_REPORT names."""
+def report(row: Row, history: History, ledger: list[Execution]) -> None:
+    """Appends the row to the file that TASKMILL_FAULT_REPORT names, and puts the raw history beside it."""
     if path := os.environ.get("TASKMILL_FAULT_REPORT"):
         with Path(path).open("a") as file:
             file.write(json.dumps(row.as_dict()) + "\n")
-
-
-__all__ = ["OK", "Plan", "Run", "report"]
+        with Path(f"{path}.{row.seed}.history").open("w") as file:
+            for one in [*history.operations, *ledger]:
+                file.write(json.dumps(one._asdict() if isinstance(one, Execution) else asdict(one)) + "\n")

@@ -161,13 +161,14 @@ def _start_later(farm: Farm, name: str, rng: random.Random) -> None:
     farm.start_worker(name)
 
 
-DISPATCHER: dict[str, Fault] = {
-    one.__name__: one for one in (kill_dispatcher, kill_dispatcher, dispatcher_away, pause_dispatcher, drain_dispatcher)
-}
-WORKER: dict[str, Fault] = {
-    one.__name__: one
-    for one in (
-        kill_worker, kill_worker_and_children, kill_child, pause_worker, pause_worker_and_children, drain_worker,
-        hurry_worker,
-    )
-}  # fmt: skip
+DISPATCHER = (kill_dispatcher, kill_dispatcher, kill_dispatcher, dispatcher_away, pause_dispatcher, drain_dispatcher)
+WORKER = (
+    kill_worker,
+    kill_worker,
+    kill_worker_and_children,
+    kill_child,
+    pause_worker,
+    pause_worker_and_children,
+    drain_worker,
+    hurry_worker,
+)

@@ -75,6 +75,8 @@ class Work:
     ready: bool = False
     generation: int = 1
     attempts: int = 0
+    granted: int = 0  # leases of this generation,
+    given_back: int = 0  # and how many of them were not charged
     attempts_or: int | None = None  # what attempts may be instead
     cancel: bool = False
     lease: Lease | None = None
@@ -210,6 +212,7 @@ class Model:
         task.leases.append(lease)
         task.state, task.ready = State.IN_PROGRESS, False
         task.attempts += 1
+        task.granted += 1
         said = (granted.attempt, granted.max_attempts, granted.data, granted.lane.task_type, granted.lane.queue)
         assert said == (task.attempts, task.max_attempts, task.data, task.said.task_type, task.said.queue)
 
@@ -226,6 +229,7 @@ class Model:
             # Open: what a lease gives back that was taken back without being counted
             task.attempts_or = task.attempts if lease.beyond else None
             task.attempts -= 1
+            task.given_back += 1
         task.state = State.CANCELLED if task.cancel else state
         task.ready = False
         if task.state == State.PENDING:
@@ -381,7 +385,8 @@ class Model:
         task = self.task_of(lease)
         if not lease.charged:
             lease.beyond = task.attempts >= task.max_attempts
-            task.attempts = min(task.attempts + 1, task.max_attempts)
+            task.attempts += not lease.beyond
+            task.given_back -= not lease.beyond
         lease.how, lease.charged, task.lease = None, True, lease
         lease.former_number, lease.number = lease.number or lease.former_number, None
         self._renew(now, lease, SILENCE)
@@ -488,7 +493,8 @@ class Model:
 
     def _live_anew(self, task: Work) -> None:
         task.generation += 1
-        task.attempts, task.had_failures = 0, False
+        task.attempts = task.granted = task.given_back = 0
+        task.had_failures = False
 
     def pruned(self, now: Now, completed_ms: int, failed_ms: int, deleted: int) -> None:
         kept = {State.COMPLETED: now.wall - completed_ms, State.FAILED: now.wall - failed_ms}
@@ -528,6 +534,7 @@ class Model:
                  row.max_attempts, row.created_at, row.finished_at, row.lease)  # fmt: skip
         assert found == expected, f"task {task.id}: the store has {found}, the model {expected}"
         assert 0 <= row.attempts <= row.max_attempts, "I6: attempts never exceed max_attempts"
+        assert task.granted <= task.max_attempts + task.given_back, "I6: beside those given back"
         if lease is not None:
             terms = (row.lease_expires, row.lease_length, bool(row.lease_provisional), row.cancel_requested_at is None)
             wanted = (lease.expires, lease.length, lease.provisional, not task.cancel)

@@ -16,9 +16,10 @@ LONG = Plan(seconds=270, tasks=14_000, workers=4, longest_pause=3.0, drain_secon
 
 def _play(folder: Path, seed: str, plan: Plan) -> str:
     with Farm(folder, plan.workers, concurrency=2) as farm:
-        row, problems = Run(farm, seed, plan).play()
+        run = Run(farm, seed, plan)
+        row, problems = run.play()
         logs = farm.logs() if problems else ""
-    report(row)
+        report(row, run.history, farm.executions())
     assert not problems, "\n".join([str(row), *problems[:20], logs])
     assert row.faults
     assert row.acknowledged

@@ -23,18 +23,20 @@ PATIENCE = {"idle": 200, "header": 200, "stranger": 200, "friend": 50}
 OPENING = {"idle": b"", "header": START, "stranger": START + BODY, "friend": START + AUTHORIZED + BODY}
 DRIP = {"idle": b"", "header": b"X-Slow: 1\r\n", "stranger": b" ", "friend": b" "}
 DRIP_SECONDS = 0.25
+AWAY_SECONDS = 2.0
 LIMIT = 0.050
 CLAIMS = 400
 MEMORY = 100 * 2**20
 
 
 class Crowd:
-    """Slow clients of every kind; those that are sent away come again when `stubborn`."""
+    """Slow clients of every kind; those that are sent away come again after a while when `stubborn`."""
 
     def __init__(self, port: int, stubborn: bool) -> None:
         self._port, self._stubborn = port, stubborn
         self.open = {kind: [self._connect(kind) for _ in range(count)] for kind, count in PATIENCE.items()}
         self.ended = dict.fromkeys(PATIENCE, 0)
+        self._away: list[tuple[float, str]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._drip_on)
 
@@ -61,6 +63,9 @@ class Crowd:
         while not self._over.wait(DRIP_SECONDS):
             for kind, connections in self.open.items():
                 self._drip(kind, connections)
+            while self._stubborn and self._away and self._away[0][0] < time.monotonic():
+                kind = self._away.pop(0)[1]
+                self.open[kind].append(self._connect(kind))
 
     def _drip(self, kind: str, connections: list[socket.socket]) -> None:
         poll, by_number = select.poll(), {one.fileno(): one for one in connections}
@@ -88,8 +93,7 @@ class Crowd:
         connection.close()
         connections.remove(connection)
         self.ended[kind] += 1
-        if self._stubborn:
-            connections.append(self._connect(kind))
+        self._away.append((time.monotonic() + AWAY_SECONDS, kind))
 
 
 @pytest.fixture
@@ -144,10 +148,10 @@ def test_slow_clients_do_not_slow_a_claim(farm: LocalCluster, claimant: Claimant
         farm.until(lambda: crowd.gone("stranger"), "the strangers are sent away")
         windows = [claimant.p99() for _ in range(4)]
         grown = memory(farm) - before
-        standing = {kind: len(connections) for kind, connections in crowd.open.items()}
+        ended = {kind: count for kind, count in crowd.ended.items() if count}
     print(f"p99 alone {alone * 1000:.1f} ms, in the crowd {[round(p * 1000, 1) for p in windows]}, {grown >> 20} MiB")  # noqa: T201
-    assert standing == PATIENCE
-    assert statistics.median(windows) < max(LIMIT, 4 * alone)  # a machine that is slow without them is not their fault
+    assert list(ended) == ["stranger"]
+    assert statistics.median(windows) < max(LIMIT, 5 * alone)  # a machine that is slow without them is not their fault
     assert grown < MEMORY
 
 

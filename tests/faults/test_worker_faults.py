@@ -43,6 +43,23 @@ def test_when_a_supervisor_is_killed_its_tasks_run_again_within_3_s(folder: Path
 
 
 @overlapping
+def test_what_a_task_of_a_killed_supervisor_had_started_is_ended(folder: Path) -> None:
+    """Its child is ended by the kernel; a program in a session of its own, by the neighbour that finds it dead."""
+    with Farm(folder, workers=2, concurrency=1, WORKER_DEATH_TIMEOUT="60", DEFAULT_LEASE_DURATION="120") as farm:
+        task_id = farm.client.submit("poison", {"how": "daemon"}, max_attempts=1)
+        farm.until(lambda: bool(_daemons(farm)), "the daemon runs")
+        farm.until(lambda: _noted_starts(farm) == 1, "the worker has noted that its task runs")
+        end_worker(farm, farm.client.task(task_id)["assigned_to"])
+        farm.until(lambda: not _daemons(farm), "the daemon ends", RUNS_AGAIN_WITHIN)
+        task = farm.results([task_id], 10)[task_id]
+        assert (task["status"], task["error"]) == ("failed", "the worker process died")
+
+
+def _daemons(farm: Farm) -> list[tuple[int, str]]:
+    return [one for one in of_folder(farm.folder) if one[1] == "sleep 1000"]
+
+
+@overlapping
 def test_when_all_of_a_worker_is_killed_its_successor_runs_its_tasks(folder: Path) -> None:
     with Farm(folder, workers=1, WORKER_DEATH_TIMEOUT="60", DEFAULT_LEASE_DURATION="120") as farm:
         ids = farm.submit_ledger(range(2), seconds=1)
@@ -128,8 +145,8 @@ def test_the_late_success_of_a_worker_frozen_past_its_leases_counts(folder: Path
         farm.until(lambda: not farm.in_progress(), "its leases expire", LEASE + DEATH + 3)
         farm.workers["worker-1"].signal(signal.SIGCONT)
         ended = farm.results(ids, 5)
-        assert {(task["status"], task["attempts"]) for task in ended.values()} == {("completed", 1)}
-        assert set(farm.runs().values()) == {1}
+        assert {task["status"] for task in ended.values()} == {"completed"}
+        assert set(farm.runs().values()) == {1}  # it may have been offered its own task anew, and have given it back
 
 
 @overlapping
@@ -145,7 +162,7 @@ def test_fifty_drains_give_back_every_lease(folder: Path) -> None:
 
 def _drain_often(folder: Path, times: int) -> None:
     with Farm(folder, workers=1, concurrency=2, WORKER_DEATH_TIMEOUT="60", DEFAULT_LEASE_DURATION="120") as farm:
-        ids = farm.submit_ledger(range(times * 60), seconds=0.02)
+        ids = farm.submit_ledger(range(times * 40), seconds=0.02)
         for _ in range(times):
             before = len(farm.executions())
             farm.until(lambda before=before: len(farm.executions()) > before + 2, "it works")
@@ -153,7 +170,7 @@ def _drain_often(folder: Path, times: int) -> None:
             assert farm.in_progress() == 0
             assert not farm.instance_folders()
             farm.start_worker("worker-1")
-        ended = farm.results(ids, 30)
+        ended = farm.results(ids, 90)
         assert {(task["status"], task["attempts"]) for task in ended.values()} == {("completed", 1)}
         assert set(farm.runs().values()) == {1}
         assert {outcome for task_id in ids for outcome in _outcomes(farm, task_id)} <= {"released"}

@@ -102,6 +102,20 @@ def test_a_handler_that_hangs_at_import_hides_no_other(tmp_path: Path) -> None:
     wait_for(lambda: gone(int(note.read_text())))
 
 
+def test_a_probe_that_is_killed_once_is_repeated(tmp_path: Path) -> None:
+    """By the system, short of memory: no handler's fault, and a worker that skips one would be silent about it."""
+    once = f"""
+import os, signal
+if not os.path.exists({str(tmp_path / "killed")!r}):
+    open({str(tmp_path / "killed")!r}, "w").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    always = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
+    found = probe((write(tmp_path / "folder", a=once + GOOD, b=always + GOOD, c=GOOD),))
+    assert set(found.types) == {"a", "c"}
+    assert "SIGKILL" in found.errors["b"]
+
+
 def test_handlers_find_siblings_and_the_repositorys_own(tmp_path: Path) -> None:
     write(tmp_path, near="import near_helper, tasks\n" + GOOD)
     (tmp_path / "near_helper.py").touch()

@@ -70,3 +70,14 @@ def test_who_was_refused_is_told_when_that_is_over(dispatcher: ScriptedDispatche
     beat(link)
     assert told == [3]
     assert renewals(dispatcher) == 0, "the connections have answered all the time"
+
+
+def test_a_report_that_is_accepted_again_says_nothing_of_the_others(
+    dispatcher: ScriptedDispatcher, link: Link, told: list[int]
+) -> None:
+    dispatcher.answers["/submit-results"] = refusal(503)
+    with pytest.raises(Refused):
+        link.post("/submit-results", {"outcomes": []}, 1.0)
+    dispatcher.answers["/submit-results"] = dispatcher.accept
+    link.post("/submit-results", {"outcomes": []}, 1.0)
+    assert not told

@@ -173,6 +173,78 @@ def test_a_failing_entry_does_not_block_the_next(bench: Bench) -> None:
     assert bench.dispatcher.delivered == ["2-1"]
 
 
+def after_an_outage(bench: Bench, *task_ids: int) -> None:
+    """An entry for each task, none sent yet, and the dispatcher is back."""
+    answer = bench.dispatcher.answers["/submit-results"]
+    bench.dispatcher.answers["/submit-results"] = silence
+    for one in task_ids:
+        report(bench, one)
+        bench.steps()
+    bench.dispatcher.calls.clear()
+    bench.dispatcher.answers["/submit-results"] = answer
+    bench.reporter.retry_now()
+
+
+def test_the_many_entries_of_an_outage_share_reports(bench: Bench) -> None:
+    bench.dispatcher.verdicts["7-1"] = "unknown"
+    after_an_outage(bench, *range(1, 1301))
+    bench.steps()
+    sizes = [len(body["outcomes"]) for body in bench.dispatcher.bodies("/submit-results")]
+    assert sizes == [1000, 300]
+    assert on_disk(bench) == held(bench) == ["7-1"]
+
+
+def test_large_entries_share_no_report(bench: Bench) -> None:
+    bench.dispatcher.answers["/submit-results"] = silence
+    for one in range(1, 5):
+        bench.hold(one)
+        bench.reporter.add([outcome(one, result="x" * 400_000)])
+        bench.steps()
+    bench.dispatcher.answers["/submit-results"] = bench.dispatcher.accept
+    bench.dispatcher.calls.clear()
+    bench.reporter.retry_now()
+    bench.steps()
+    assert [len(body["outcomes"]) for body in bench.dispatcher.bodies("/submit-results")] == [2, 2]
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 500, 503])
+def test_entries_refused_together_go_one_by_one(bench: Bench, status: int) -> None:
+    def refuse_third(body: Any) -> Any:
+        ids = [one["task_id"] for one in body["outcomes"]]
+        return refusal(status)(body) if 3 in ids else bench.dispatcher.accept(body)
+
+    bench.dispatcher.answers["/submit-results"] = refuse_third
+    after_an_outage(bench, *range(1, 9))
+    for _ in range(3):
+        bench.steps()
+        bench.clock.now += 25.1
+    assert sorted(bench.dispatcher.delivered) == [f"{one}-1" for one in (1, 2, 4, 5, 6, 7, 8)]
+    assert on_disk(bench) == ["3-1"]
+
+
+def test_what_is_refused_together_ages_together(bench: Bench) -> None:
+    bench.dispatcher.answers["/submit-results"] = refusal(401)
+    after_an_outage(bench, 1, 2, 3)
+    for _ in range(200):
+        bench.clock.now += 25.1
+        bench.steps()
+    assert sorted(record["outcomes"][0]["lease_id"] for record in quarantined(bench)) == ["1-1", "2-1", "3-1"]
+    assert on_disk(bench) == held(bench) == []
+
+
+def test_an_outcome_whose_large_result_is_gone_is_set_aside_when_it_is_refused(bench: Bench) -> None:
+    bench.hold(1, 2)
+    for one, verdict in ((1, "invalid"), (2, "duplicate")):
+        missing = bench.folder / "spool" / f"{one}.json"
+        bench.dispatcher.verdicts[f"{one}-1"] = verdict
+        bench.reporter.add([outcome(one, spool=missing)])
+    bench.steps()
+    [record] = quarantined(bench)
+    assert record["outcomes"][0]["lease_id"] == "1-1"
+    assert "missing" in record["reason"]
+    assert on_disk(bench) == held(bench) == [], "its lease is listed no more, so the task runs again"
+
+
 @pytest.mark.parametrize("status", [400, 413])
 def test_a_batch_refused_as_a_whole_is_split_until_the_culprit_is_alone(bench: Bench, status: int) -> None:
     def refuse_third(body: Any) -> Any:

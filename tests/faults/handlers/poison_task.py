@@ -5,6 +5,7 @@ import math
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -46,6 +47,11 @@ def flood(payload: dict[str, Any]) -> str:
     return "dry"
 
 
+def daemon(payload: dict[str, Any]) -> None:
+    """Starts a program in a session of its own, out of the reach of its process group's signals."""
+    subprocess.Popen(["sleep", "1000"], start_new_session=True).wait()
+
+
 WAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "segfault": lambda payload: ctypes.string_at(0),
     "exit": lambda payload: os._exit(3),
@@ -55,6 +61,7 @@ WAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "deaf": deaf,
     "blow up": blow_up,
     "flood": flood,
+    "daemon": daemon,
     "giant": lambda payload: bytes(payload["megabytes"] * 2**20),
     "nan": lambda payload: {"deep": [1, math.nan]},
     "surrogate": lambda payload: ["ok", "\ud800"],
