@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from client.transport import TransportError
-from worker import instance, leftovers
+from worker import instance
+from worker.children import leftovers
 from worker.config import WorkerSettings
 from worker.disk import DISK_FAULTS
 from worker.instance import Instance

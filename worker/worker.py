@@ -35,10 +35,11 @@ from typing import Any
 
 from client.transport import Transport, TransportError
 from worker import instance
+from worker.children.handlers import probe
+from worker.children.supervisor import Supervisor, SupervisorSettings
 from worker.claimer import Claimer
 from worker.claims import Claims
 from worker.config import INLINE_RESULT_BYTES, VERSION, WorkerSettings
-from worker.handlers import probe
 from worker.heartbeat import Heartbeat
 from worker.instance import Instance
 from worker.leases import Leases
@@ -48,7 +49,6 @@ from worker.model import Outcome
 from worker.quarantine import Quarantine
 from worker.reporter import Reporter
 from worker.siblings import Siblings, open_outbox
-from worker.supervisor import Supervisor, SupervisorSettings
 
 log = logging.getLogger(__name__)
 _FLUSH = 10.0  # seconds for the last reports

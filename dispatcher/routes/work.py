@@ -57,9 +57,7 @@ def blueprint(queue: Queue) -> Blueprint:
     @views.post("/report-death")
     def report_death() -> Response:
         asked = body.parse(models.Death)
-        leases = (tuple(asked.outbox_leases), tuple(asked.started_leases))
-        names = (asked.worker_id, asked.instance_id, asked.dead_worker_id, asked.dead_instance_id)
-        recorded = queue.report_death(asked.store_id, Death(*names, *leases))
+        recorded = queue.report_death(asked.store_id, _death(asked))
         return show.success({"verdict": "recorded", **recorded._asdict()} if recorded else {"verdict": "foreign"})
 
     return views
@@ -102,6 +100,13 @@ def _claim(asked: models.ClaimTerms, worker_id: str, instance_id: str, wait_seco
         wait_ms=int(wait_seconds * 1000),
         orders=Orders(asked.orders.state, tuple(asked.orders.cancel)),
     )
+
+
+def _death(asked: models.Death) -> Death:
+    if asked.dead_instance_id == asked.instance_id:
+        raise Invalid("dead_instance_id", "nobody reports its own death")
+    names = (asked.worker_id, asked.instance_id, asked.dead_worker_id, asked.dead_instance_id)
+    return Death(*names, tuple(asked.outbox_leases), tuple(asked.started_leases))
 
 
 def _outcome(value: Any, store_id: str) -> tuple[Outcome | None, str, str]:

@@ -203,7 +203,7 @@ class Run:
 
 def _data(rng: random.Random, number: int) -> dict[str, Any]:
     """A task: most are short and small; some are slow, some large enough to be uploaded, some fail."""
-    seconds = rng.choice([0.0, 0.001, 0.005, 0.005, 0.02, rng.uniform(0.0, 0.3)])
+    seconds = rng.choice([0.0, 0.001, 0.005, 0.005, 0.01, 0.01, 0.02, rng.uniform(0.0, 0.3)])
     data: dict[str, Any] = {"number": number, "seconds": round(seconds, 4)}
     if rng.random() < 0.01:
         data["bytes"] = 300_000

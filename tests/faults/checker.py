@@ -185,7 +185,7 @@ class Judge:
             self.row.recovery_max = round(max(times), 3)
 
     def _restarts(self, fault: Mapping[str, Any], at: int) -> Iterable[float]:
-        if not fault["name"].startswith("kill"):
+        if not fault["name"].startswith("kill_worker"):
             return
         for runs in self._runs.values():
             for run, following in pairwise(runs):

@@ -8,7 +8,7 @@ import pytest
 from overlapping import SEED
 
 pytest.register_assert_rewrite("chaos", "farm_faults", "fault_farm", "processes")
-AT_A_TIME = 6  # farms; more would be slow to start, and times are measured
+AT_A_TIME = 4  # farms; more would be slow to start, and times are measured
 
 
 @pytest.fixture(scope="session")

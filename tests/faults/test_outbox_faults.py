@@ -177,7 +177,7 @@ def test_a_corrupt_database_is_set_aside_and_its_tasks_run_again(farm: LocalClus
     worker = farm.start_worker("old")
     tasks = ended(farm, dead.ids)
     saved = {one for one, task in tasks.items() if task["result"].get("from") == "outbox"}
-    assert executions(farm) == Counter(set(dead.ids) - saved)
+    assert executions(farm) == Counter(set(dead.ids) - saved), farm.logs()
     if damage != "empty":  # an empty file is a database without entries
         farm.until(lambda: quarantined(farm, "old") == 1, "the quarantine is shown")
         assert (farm.folder / "cache/old/quarantine/cache.db.corrupt-1").stat().st_size

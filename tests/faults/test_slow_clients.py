@@ -143,16 +143,19 @@ def memory(farm: LocalCluster) -> int:
 
 
 def test_slow_clients_do_not_slow_a_claim(farm: LocalCluster, claimant: Claimant) -> None:
-    alone, before = claimant.p99(), memory(farm)
+    alone, before = [claimant.p99()], memory(farm)
     with Crowd(int(farm.env["DISPATCHER_PORT"]), stubborn=True) as crowd:
         farm.until(lambda: crowd.gone("stranger"), "the strangers are sent away")
         windows = [claimant.p99() for _ in range(4)]
         grown = memory(farm) - before
-        ended = {kind: count for kind, count in crowd.ended.items() if count}
-    print(f"p99 alone {alone * 1000:.1f} ms, in the crowd {[round(p * 1000, 1) for p in windows]}, {grown >> 20} MiB")  # noqa: T201
-    assert list(ended) == ["stranger"]
-    assert statistics.median(windows) < max(LIMIT, 5 * alone)  # a machine that is slow without them is not their fault
+        ended = {kind for kind, count in crowd.ended.items() if count}
+    alone.append(claimant.p99())
+    told = [f"{1000 * p99:.1f}" for p99 in (*alone, *windows)]
+    print(f"claim p99 in ms: {told[:2]} alone, {told[2:]} in the crowd; {grown >> 20} MiB more")  # noqa: T201
+    assert ended == {"stranger"}
     assert grown < MEMORY
+    # A machine that is slow without the crowd, for what else it does, is not the crowd's fault.
+    assert statistics.median(windows) < max(LIMIT, 4 * max(alone))
 
 
 @pytest.mark.long

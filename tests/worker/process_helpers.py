@@ -10,8 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from worker.children.supervisor import Supervisor, SupervisorSettings
 from worker.model import Outcome, Task
-from worker.supervisor import Supervisor, SupervisorSettings
 
 HANDLERS = Path(__file__).parent / "handlers"
 PATIENCE = 20.0

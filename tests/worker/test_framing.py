@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.framing import COMPLETED, HEAD, MAX_BODY, PROGRESS, STARTED, Frame, FrameError, FrameReader, frame
+from worker.children.framing import COMPLETED, HEAD, MAX_BODY, PROGRESS, STARTED, Frame, FrameError, FrameReader, frame
 
 STREAM = frame(STARTED, 1) + frame(PROGRESS, 1, 0.0, b'{"note":"x"}') + frame(COMPLETED, 1, 0.25, b'{"a":1}')
 FRAMES = [

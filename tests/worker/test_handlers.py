@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from process_helpers import HANDLERS, gone, wait_for
 
-from worker.handlers import discover, probe
+from worker.children.handlers import discover, probe
 
 GOOD = "def execute(payload, context): pass\n"
 

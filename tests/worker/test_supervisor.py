@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from process_helpers import HANDLERS, Gate, bench, gone, make, wait_for
 
-from worker.supervisor import Supervisor, SupervisorSettings
+from worker.children.supervisor import Supervisor, SupervisorSettings
 
 
 def test_a_task_runs_in_a_child(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_what_a_handler_raises_is_told_with_its_traceback(tmp_path: Path) -> Non
         error = b.run("raise", {"how": "plain"})["error"]
         assert error.startswith("ValueError: lone \\ud800 and \\0\nTraceback")
         assert 'raise_task.py", line' in error
-        assert "worker/child.py" not in error
+        assert "worker/children/child.py" not in error
         assert b.run("raise", {"how": "memory"})["error"].startswith("MemoryError")
         assert b.run("raise", {"how": "odd"})["error"].startswith("taskmill_handlers.raise_task.Odd")
         assert b.run("raise", {"how": "recursion"})["error"].startswith("RecursionError")
@@ -275,7 +275,7 @@ def test_close_gives_back_what_is_left(tmp_path: Path) -> None:
 def test_children_that_cannot_start_are_tried_less_and_less_and_tasks_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("worker.process.BOOT", "raise SystemExit('no interpreter today')")
+    monkeypatch.setattr("worker.children.process.BOOT", "raise SystemExit('no interpreter today')")
     with bench(tmp_path, concurrency=1) as b:
         task = make("echo")
         b.offer(task)

@@ -190,7 +190,7 @@ import fcntl, json, signal, sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
 from process_helpers import Recorder, HANDLERS, make
-from worker.supervisor import Supervisor, SupervisorSettings
+from worker.children.supervisor import Supervisor, SupervisorSettings
 
 folder = Path(sys.argv[3])
 lock = open(folder / "lock", "w")

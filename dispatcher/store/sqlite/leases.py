@@ -110,7 +110,8 @@ class LeaseOps:
         """The instance's newest lease (of that task): a live one before one that has ended."""
         live = "SELECT id, lease FROM tasks WHERE lease_instance = ?1 AND lease_expires IS NOT NULL"
         if task_id is None:
-            row = self.db.execute(f"{live} ORDER BY started_at DESC, id DESC LIMIT 1", (instance,)).get
+            newest = f"{live} ORDER BY lease_expires - lease_length DESC, id DESC LIMIT 1"
+            row = self.db.execute(newest, (instance,)).get
             return LeaseName(*row) if row else None
         mine = """SELECT id, lease FROM tasks WHERE id = ?2 AND lease_instance = ?1 UNION ALL SELECT * FROM (
             SELECT task_id, lease FROM ended_leases WHERE task_id = ?2 AND instance = ?1

@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 from common.json_profile import dump
-from worker.loading import HandlerError, load
-from worker.outcomes import clean, explained
+from worker.children.loading import HandlerError, load
+from worker.children.outcomes import clean, explained
 
 
 def main() -> None:

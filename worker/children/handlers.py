@@ -16,14 +16,14 @@ from uuid import uuid4
 
 from common.json_profile import JsonError, parse
 from common.settings import ROOT
-from worker import leftovers
-from worker.loading import SUFFIX, TYPE_NAME
-from worker.outcomes import clean
-from worker.process import described, environment
+from worker.children import leftovers
+from worker.children.loading import SUFFIX, TYPE_NAME
+from worker.children.outcomes import clean
+from worker.children.process import described, environment
 
 PROBE_SECONDS = 60.0
 ERROR_BYTES = 8 * 1024
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from worker.probing import main; main()"
+_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from worker.children.probing import main; main()"
 
 
 @dataclass

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from math import ceil
 
-from worker.ledger import Held
-from worker.pace import Pace
-from worker.process import ChildProcess
+from worker.children.ledger import Held
+from worker.children.pace import Pace
+from worker.children.process import ChildProcess
 
 GROUP_SECONDS = 0.05
 GROUP_TASKS = 250

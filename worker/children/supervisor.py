@@ -43,10 +43,12 @@ from functools import partial
 from threading import Condition, Thread
 from typing import Any, Literal, Protocol
 
-from worker.crew import Crew
-from worker.ledger import News
+from worker.children.crew import Crew
+from worker.children.ledger import News
+from worker.children.process import (
+    SupervisorSettings as SupervisorSettings,  # named here for those who make a Supervisor
+)
 from worker.model import Outcome, Task
-from worker.process import SupervisorSettings as SupervisorSettings  # named here for those who make a Supervisor
 
 LOOKAHEAD = 0.25
 MOST_AHEAD = 1000

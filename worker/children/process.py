@@ -19,12 +19,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from common.settings import ROOT
-from worker import leftovers
-from worker.framing import PACKET_BYTES, Frame, FrameReader
-from worker.ledger import Held
-from worker.stopping import STOP_SIGNAL
+from worker.children import leftovers
+from worker.children.framing import PACKET_BYTES, Frame, FrameReader
+from worker.children.ledger import Held
+from worker.children.stopping import STOP_SIGNAL
 
-BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from worker.child import main; main()"
+BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from worker.children.child import main; main()"
 CHUNK = 64 * 1024
 LINE_BYTES = 1024 * 1024
 ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
@@ -131,15 +131,19 @@ class ChildProcess:
         return True
 
     def take_back(self) -> list[Held]:
-        """The tasks of the line that the child has not taken; they are the caller's again."""
-        back: list[Held] = []
-        try:
-            while self.line and self._line_end.recv(PACKET_BYTES):
-                back.append(self.line.pop())
-        except BlockingIOError:
-            pass
+        """The tasks of the line that the child has not taken; they are the caller's again.
+
+        The packets say which: the child may take one between two of ours.
+        """
+        packets: set[bytes] = set()
+        with suppress(BlockingIOError):
+            while len(packets) < len(self.line) and (packet := self._line_end.recv(PACKET_BYTES)):
+                packets.add(packet)
+        back = [held for held in self.line if held.packet in packets]
+        if back:
+            self.line = deque(held for held in self.line if held.packet not in packets)
         self.allowance += len(back)
-        return back[::-1]
+        return back
 
     def read_frames(self) -> Iterator[Frame] | None:
         """The frames that have come; None when the pipe has ended. Iterating raises FrameError for what is none."""

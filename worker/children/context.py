@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from common.json_profile import dump
-from worker.outcomes import clean
-from worker.stopping import StopOrder
+from worker.children.outcomes import clean
+from worker.children.stopping import StopOrder
 
 SPACING = 0.1
 CHECKPOINT_BYTES = 1024 * 1024

@@ -21,12 +21,12 @@ from _thread import allocate_lock
 from typing import Any, NamedTuple
 
 from common.json_profile import JsonError, dump
-from worker import framing
-from worker.context import Context
-from worker.framing import PACKET_BYTES, frame
-from worker.loading import Handler, find, load
-from worker.outcomes import explained, failed_fields, outcome_text, spool_path
-from worker.stopping import StopOrder, Stopped
+from worker.children import framing
+from worker.children.context import Context
+from worker.children.framing import PACKET_BYTES, frame
+from worker.children.loading import Handler, find, load
+from worker.children.outcomes import explained, failed_fields, outcome_text, spool_path
+from worker.children.stopping import StopOrder, Stopped
 
 OOM_SCORE = 500  # short of memory, the kernel is to take a child before its supervisor
 

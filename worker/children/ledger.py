@@ -10,12 +10,12 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from worker.framing import FAILED, PACKET_BYTES, STORED, Frame
+from worker.children.framing import FAILED, PACKET_BYTES, STORED, Frame
+from worker.children.outcomes import failed_fields, outcome_text, spool_path
 from worker.model import Outcome, Task
-from worker.outcomes import failed_fields, outcome_text, spool_path
 
 if TYPE_CHECKING:
-    from worker.process import ChildProcess
+    from worker.children.process import ChildProcess
 
 _ENCODER = json.JSONEncoder(check_circular=False, separators=(",", ":"))
 

@@ -12,12 +12,12 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, Literal
 
-from worker.framing import ENDS, PROGRESS, STARTED, STOPPED, Frame, FrameError
-from worker.ledger import RELEASED, Ending, Held, Ledger, News
+from worker.children.framing import ENDS, PROGRESS, STARTED, STOPPED, Frame, FrameError
+from worker.children.ledger import RELEASED, Ending, Held, Ledger, News
+from worker.children.pace import Pace
+from worker.children.process import ChildProcess, SupervisorSettings
+from worker.children.sharing import Sharing
 from worker.model import Task
-from worker.pace import Pace
-from worker.process import ChildProcess, SupervisorSettings
-from worker.sharing import Sharing
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 PATIENCE = 3  # children in a row that came to nothing, before waiting tasks are given back
