@@ -36,7 +36,7 @@ LOUD = [
     Fault("repeat", 1.0, 0.1),
 ]
 HURT = ("/get-tasks", "/submit-results")  # what each fault must have hit
-TASKS, CHUNK = 192, 16
+TASKS, CHUNK = 160, 16
 SOON = 20.0  # seconds in which all is done once the faults are off: far below any lease
 NO_FAULT = Fault()
 
@@ -173,7 +173,7 @@ def silence(net: Net, fault: Fault) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("kind", SILENT)
+@pytest.mark.parametrize("kind", ["blackhole", pytest.param("one_way", marks=pytest.mark.long)])
 def test_a_silent_wire_is_given_up(net: Net, kind: str) -> None:
     """What was caught is never answered and never closed: one call that is answered again frees all the others."""
     ids = silence(net, Fault(kind))
@@ -192,7 +192,7 @@ def test_reports_alone_that_get_no_answer_are_given_up_by_their_own_timeout(net:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_a_wire_hurt_in_every_way_by_turns(net: Net, seed: int) -> None:
     """Every fault for a moment, silence too, over thousands of tasks."""
     order, ids = random.Random(seed), []
