@@ -1,4 +1,4 @@
-"""The settings that a client reads (README, settings table)."""
+"""The settings that a client reads (`.env.example` is their table)."""
 
 from dataclasses import dataclass
 

@@ -10,6 +10,7 @@ import re
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
+_CONTAINERS = {dict, list, tuple}
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -43,11 +44,33 @@ def dump(value: Any) -> str:
         text = _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError):
         raise JsonError(_explain(value)) from None
-    if not text.isascii() or "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
+    if _is_suspect(text, value):
         reason = _first_fault(value)
         if reason:
             raise JsonError(reason)
     return text
+
+
+def _is_suspect(text: str, value: Any) -> bool:
+    """Whether the slow look for faults is worth it: a NUL, a surrogate, depth, keys that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return "\\u0000" in text or text.count("[") + text.count("{") > MAX_DEPTH or _has_odd_key(value)
+
+
+def _has_odd_key(value: Any) -> bool:
+    """Whether a dict has a key that is not text: the encoder would turn 1 and "1" into the same key."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict) and not {str}.issuperset(map(type, item)):
+            return True
+        children = _children(item)
+        if not _CONTAINERS.isdisjoint(map(type, children)):
+            stack += [child for child in children if isinstance(child, (dict, list, tuple))]
+    return False
 
 
 def encode(value: Any) -> str:

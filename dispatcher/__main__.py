@@ -10,7 +10,7 @@ from typing import Any
 from common.settings import SettingError, environment, load
 from dispatcher import server
 from dispatcher.app import create_app
-from dispatcher.config import VERSION, DispatcherSettings, check
+from dispatcher.config import BODY_LIMIT, VERSION, DispatcherSettings, check
 from dispatcher.errors import CannotOpen
 from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.pruner import Pruner
@@ -66,7 +66,7 @@ def _serve(settings: DispatcherSettings, listener: socket.socket, store: SqliteS
         loop.start()
     try:
         app = create_app(queue, settings)
-        limit = settings.result_max_bytes + 1
+        limit = BODY_LIMIT + 1  # of a body of undeclared length; routes/body.py says the limit by name
         return server.serve(app, listener, threads=settings.threads, body_limit=limit, on_stop=queue.drain)
     finally:
         for loop in loops:

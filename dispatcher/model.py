@@ -137,10 +137,10 @@ class Granted(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """The terms under which a claim leases tasks; `request` is None for a classic claim."""
+    """The terms under which a claim leases tasks; a classic claim gets its number from us."""
 
     instance: int
-    request: int | None
+    request: int
     length: int
     provisional: bool
 

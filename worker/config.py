@@ -1,4 +1,4 @@
-"""The settings of a worker (README, settings table), read once into a frozen dataclass."""
+"""The settings of a worker (`.env.example` is their table), read once into a frozen dataclass."""
 
 import os
 import re

@@ -124,7 +124,7 @@ class Estate:
             self._move_to_quarantine()
 
     def _report(self) -> None:
-        if not self._leases.store_id:
+        if not self._leases.store_id and not all(store_id for _, store_id in self._unreported):
             return  # the first heartbeat will tell
         try:
             foreign = [pair for pair in self._unreported if not self._report_one(*pair)]

@@ -25,6 +25,7 @@ class Pruner:
             before = now.wall - retention
             deleted += self._until_done(partial(self._queue.prune, state, before, BATCH))
         self._until_done(partial(self._queue.prune_leftovers, now.wall - KEY_RETENTION_MS, BATCH))
+        self._until_done(partial(self._queue.give_back, BATCH))
         return deleted
 
     def _until_done(self, step: Callable[[], int]) -> int:

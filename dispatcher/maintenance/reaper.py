@@ -9,7 +9,10 @@ log = logging.getLogger("taskmill.reaper")
 
 
 class Reaper:
-    """A pass succeeds when its write committed, or when no lease lives that could suffer."""
+    """A pass succeeds when its write committed, or when no lease lives that could suffer.
+
+    While the store is in trouble it writes all the same: so the dispatcher finds out when it is well again.
+    """
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -17,7 +20,7 @@ class Reaper:
 
     def run_once(self, now: Now) -> int:
         """End the leases that are over, at most a batch; how many."""
-        if not self._queue.live_leases():
+        if self._queue.is_ready() and not self._queue.live_leases():
             self._last = now.steady
             return 0
         ended, self._last = self._queue.reap(self._last)

@@ -69,7 +69,10 @@ def claim_classic(tx: Tx, worker_id: str, terms: Terms, types: frozenset[str] | 
     if not queues:
         return None
     instance = tx.meet(None, worker_id)
-    granted = _take_fairly(tx, queues, asked, Grant(instance.id, None, terms.lease_ms, False))
+    number = instance.answered + 1  # a classic client sends none; ours says which of its leases is the newest
+    granted = _take_fairly(tx, queues, asked, Grant(instance.id, number, terms.lease_ms, False))
+    if granted:
+        tx.answered(instance.id, number)
     return granted[0] if granted else None
 
 

@@ -26,11 +26,12 @@ class Heartbeat:
 
 
 class Answered(NamedTuple):
-    """Per lease_id `ok`, `cancel`, `lost` or `foreign`; orders; when it was, UTC milliseconds."""
+    """Per lease_id `ok`, `cancel`, `lost` or `foreign`; orders; when it was, UTC milliseconds; False when outdated."""
 
     leases: dict[str, str]
     orders: Orders
     at: int
+    taken: bool = True
 
 
 def heartbeat(
@@ -41,7 +42,7 @@ def heartbeat(
     living(tx, beat.instance_id)
     instance = tx.meet(beat.instance_id, beat.worker_id)
     if beat.seq <= instance.seq:
-        return Answered({}, orders_for(tx, beat.instance_id), tx.now.wall)
+        return Answered({}, orders_for(tx, beat.instance_id), tx.now.wall, taken=False)
     tx.seen(instance.id, beat.seq, beat.host)
     if news:
         tx.register_types(news)

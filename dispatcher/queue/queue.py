@@ -1,7 +1,10 @@
 """The queue: each method is one operation on the store, decided by the rules beside this file."""
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from dispatcher.errors import Foreign, NotFound, Unavailable
@@ -28,7 +31,8 @@ class Queue:
 
     def __init__(self, store: Store, terms: Terms | None = None, most_waiting: int = 10_000) -> None:
         self.store, self.terms = store, terms or Terms()
-        self.waiting, self.watchers, self.rates = Waiting(most_waiting), Watchers(), Rates()
+        self.waiting, self.watchers, self.rates = Waiting(), Watchers(), Rates()
+        self._places = threading.Semaphore(most_waiting)  # each request that waits holds a thread of the server
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())
         self.draining = False
@@ -52,6 +56,20 @@ class Queue:
     # claim
     def claim(self, asked: Claim) -> Claimed:
         """Lease tasks to an instance; waits up to `wait_ms` when there are none. Raises InstanceDead."""
+        with self._place(asked.wait_ms) as wait_ms:
+            return self._claim(asked if wait_ms else replace(asked, wait_ms=0))
+
+    @contextmanager
+    def _place(self, wait: float) -> Iterator[float]:
+        """How long a request may wait: as long as it asked for, not at all when too many wait already."""
+        place = wait > 0 and self._places.acquire(blocking=False)
+        try:
+            yield wait if place else 0
+        finally:
+            if place:
+                self._places.release()
+
+    def _claim(self, asked: Claim) -> Claimed:
         outdated = self.waiting.outdated(asked)
         parked = Parked(asked)
         try:
@@ -117,11 +135,13 @@ class Queue:
     ) -> Verdict:
         if not tx.tasks([task_id]):
             raise NotFound(f"task {task_id}")
+        instance = tx.classic(worker_id)
         if lease is None:
-            instance = tx.classic(worker_id)
             lease = tx.newest_of(instance.id, task_id) if instance else None
         if lease is None or lease.task_id != task_id:
             return Verdict.UNKNOWN
+        if instance is not None:
+            tx.seen(instance.id, 0, None)
         return report(tx, [outcome._replace(name=lease)])[0]
 
     # heartbeat and death
@@ -129,7 +149,7 @@ class Queue:
         """Renew leases; verdicts for each and orders. Raises InstanceDead."""
         news = beat.types if beat.types and self.schemas.is_news(beat.types) else None
         answer = self.store.write(lambda tx: heartbeat(tx, beat, self.store.store_id, self.terms, news))
-        if news:
+        if news and answer.taken:
             self.schemas.learn(news)
         return answer
 
@@ -163,6 +183,8 @@ class Queue:
 
     def _put_part(self, tx: Tx, name: LeaseName, part: int, data: bytes) -> None:
         """A result that has won is never touched again (I4): what comes for it is dropped."""
+        if not tx.tasks([name.task_id]):
+            raise NotFound(f"lease {name}")
         if not self._has_won(tx, name):
             tx.put_part(name, part, data)
 
@@ -209,8 +231,8 @@ class Queue:
         """Those of the tasks that have ended, as many as fit an answer, and how many are still open; waits up to
         `wait_s` for the first end while any is open. Of several tasks the next ends are gathered for a moment, so
         that a client that waits for a thousand does not come back for each."""
-        deadline = time.monotonic() + wait_s
-        with self.watchers.watch(ids) as event:
+        with self._place(wait_s) as allowed, self.watchers.watch(ids) as event:
+            deadline = time.monotonic() + allowed
             while True:
                 event.clear()
                 with self.store.read() as reader:
@@ -267,6 +289,10 @@ class Queue:
     def prune(self, state: State, before: int, limit: int) -> int:
         """Delete tasks that ended before that wall time; how many."""
         return self.store.write(lambda tx: tx.prune(state, before, limit))
+
+    def give_back(self, pages: int) -> int:
+        """Return free pages of the database to the file system; how many."""
+        return self.store.write(lambda tx: tx.give_back(pages))
 
     def prune_leftovers(self, before: int, limit: int) -> int:
         """Delete what no task needs any more; how many."""

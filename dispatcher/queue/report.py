@@ -114,5 +114,5 @@ def _complete_late(tx: Tx, row: TaskRow, outcome: Outcome, ended: EndedLease) ->
     if row.state == State.IN_PROGRESS and row.lease is not None:
         beaten = LeaseName(row.id, row.lease)
         tx.end([LeaseEnd(beaten, End.SUPERSEDED, "another attempt succeeded first", True, State.PENDING)])
-    tx.complete_late(Success(outcome.name, outcome.result, outcome.run_ms), ended)
-    return Verdict.ACCEPTED_LATE
+    late = tx.complete_late(Success(outcome.name, outcome.result, outcome.run_ms), ended)
+    return Verdict.ACCEPTED_LATE if late else Verdict.SUPERSEDED

@@ -23,11 +23,6 @@ class Terms:
         lease, so that what an absence leaves of it still covers the time since its last renewal."""
         return max(LEAST_GAP_MS, min(GAP_MS, self.lease_ms // 2, self.silence_ms // 2))
 
-    @property
-    def floor_ms(self) -> int:
-        """What the gap rule gives at least."""
-        return self.silence_ms
-
 
 def retry_delay(attempt: int) -> int:
     """How long a failed task waits for its next attempt: 2 s, 8 s, 32 s … at most an hour, with jitter of a fifth."""

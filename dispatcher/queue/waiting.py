@@ -31,10 +31,9 @@ class Parked:
 
 
 class Waiting:
-    """All waiting claims, oldest first; at most `limit`, since each holds a thread: one more is answered at once."""
+    """All waiting claims, oldest first."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._parked: dict[str, Parked] = {}
         self._highest: dict[str, int] = {}
@@ -64,8 +63,6 @@ class Waiting:
             older = self._parked.pop(asked.instance_id, None)
             if older is not None:
                 older.latch.release()
-            if len(self._parked) >= self._limit:
-                return False
             self._parked[asked.instance_id] = parked
             return True
 

@@ -86,18 +86,7 @@ def _spliced(own: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _own(row: Mapping[str, Any]) -> dict[str, Any]:
-    same = (
-        "task_id",
-        "task_type",
-        "queue",
-        "status",
-        "priority",
-        "attempts",
-        "max_attempts",
-        "generation",
-        "assigned_to",
-    )
-    shown = {name: row[name] for name in same}
+    shown = {name: row[name] for name in SAME}
     shown["tags"] = json.loads(row["tags"]) if row["tags"] else []
     shown.update({name: moment(row[name]) for name in ("created_at", "run_at", "started_at", "finished_at")})
     shown["timeout_seconds"], shown["run_seconds"] = seconds(row["timeout_ms"]), seconds(row["run_ms"])

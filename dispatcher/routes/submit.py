@@ -1,6 +1,7 @@
 """`POST /submit-task` and `/submit-tasks`."""
 
 import hashlib
+import json
 from typing import Any
 
 from flask import Blueprint, Response
@@ -68,6 +69,6 @@ def _ms(seconds: float | None) -> int | None:
 
 def _digest(asked: SubmitTask, data: str) -> bytes:
     """What tells two bodies under one key apart."""
-    rest = (asked.task_type, asked.queue, asked.priority, asked.run_at, asked.delay_seconds, asked.max_attempts,
-            asked.timeout_seconds, sorted(asked.tags))  # fmt: skip
-    return hashlib.blake2b(f"{rest!r}{data}".encode(), digest_size=16).digest()
+    rest = asked.model_dump(mode="json", exclude_defaults=True, exclude={"task_data", "idempotency_key"})
+    text = json.dumps(rest, sort_keys=True) + data
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

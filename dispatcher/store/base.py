@@ -171,7 +171,10 @@ class Tx(Protocol):
         """Delete tasks that ended so before that wall time, with all that belongs to them; how many."""
 
     def prune_leftovers(self, keys_before: int, limit: int) -> int:
-        """Delete keys of deleted tasks older than that, uploads that no live lease or result needs; how many."""
+        """Delete keys of deleted tasks older than that, and uploads that lost, of tasks that ended before; how many."""
+
+    def give_back(self, pages: int) -> int:
+        """Return up to that many free pages of the database to the file system; how many."""
 
 
 class Reader(Protocol):

@@ -39,8 +39,14 @@ class Session(Protocol[X]):
         """Run one operation in a savepoint; when it raises, undo just that."""
         ...
 
-    def commit(self) -> None: ...
-    def rollback(self) -> None: ...
+    def commit(self) -> bool:
+        """Make the group durable; whether it wrote anything."""
+        ...
+
+    def rollback(self) -> None:
+        """Drop the group. Never raises."""
+        ...
+
     def finished(self) -> list[int]:
         """The tasks that this transaction brought to an end."""
         ...
@@ -129,13 +135,17 @@ class Writer(Generic[X]):
             for call in group:
                 self._attempt(call)
             settle = self._serve_waiting()
-            self._session.commit()
+            if self._session.commit():
+                self.healthy = True
             self.commits += 1
-            self.healthy = True
         except GroupFailed as error:
             failure = error.cause
-            self.healthy = False
             log.warning("transaction failed: %s", failure)
+        except Exception:  # whatever it is, the writer must live and its callers be told
+            failure = Unavailable("the store failed; its log says why")
+            log.exception("transaction failed")
+        if failure is not None:
+            self.healthy = False
             self._session.rollback()
         self._answer(group, settle, failure)
 

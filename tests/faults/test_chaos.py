@@ -10,7 +10,7 @@ from chaos import Plan, Run, report
 from fault_farm import Farm
 from overlapping import SEED, overlapping
 
-SHORT = Plan(seconds=5, tasks=800)
+SHORT = Plan(seconds=4, tasks=700)
 LONG = Plan(seconds=210, tasks=22_000, workers=4, longest_pause=3.0, drain_seconds=90)
 
 

@@ -26,6 +26,7 @@ class Counts:
         self._changed: set[tuple[int, str]] = set()
         self._journal: list[tuple[int, str, int]] = []
         self._fresh: set[int] = set()
+        self._ready = {lane_id for (lane_id, state), n in self._n.items() if state == READY and n}
 
     def lane_id(self, db: apsw.Connection, queue: str, task_type: str, requires: tuple[str, ...]) -> int:
         """The id of a lane, made when it is new."""
@@ -46,7 +47,7 @@ class Counts:
 
     def ready_lanes(self) -> list[Lane]:
         """Lanes with something to take."""
-        return [lane for lane in self.lanes.values() if self._n[(lane.id, READY)]]
+        return [self.lanes[lane_id] for lane_id in self._ready]
 
     def fresh_lanes(self) -> list[Lane]:
         """Lanes that gained ready tasks since the transaction began, and still have some."""
@@ -56,9 +57,16 @@ class Counts:
         """Change a number."""
         if state == READY and n > 0:
             self._fresh.add(lane_id)
-        self._n[(lane_id, state)] += n
+        self._set(lane_id, state, self._n[(lane_id, state)] + n)
         self._changed.add((lane_id, state))
         self._journal.append((lane_id, state, n))
+
+    def _set(self, lane_id: int, state: str, n: int) -> None:
+        self._n[(lane_id, state)] = n
+        if state == READY and n:
+            self._ready.add(lane_id)
+        elif state == READY:
+            self._ready.discard(lane_id)
 
     def move(self, lane_id: int, old: str, new: str, n: int = 1) -> None:
         """Count tasks from one state over to another."""
@@ -74,7 +82,7 @@ class Counts:
         while len(self._journal) > mark:
             lane_id, state, n = self._journal.pop()
             if state:
-                self._n[(lane_id, state)] -= n
+                self._set(lane_id, state, self._n[(lane_id, state)] - n)
             else:
                 del self._lane_ids[self.lanes.pop(lane_id)[1:]]
                 self._fresh.discard(lane_id)

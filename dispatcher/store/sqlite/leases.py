@@ -110,7 +110,7 @@ class LeaseOps:
         """The instance's newest lease (of that task): a live one before one that has ended."""
         live = "SELECT id, lease FROM tasks WHERE lease_instance = ?1 AND lease_expires IS NOT NULL"
         if task_id is None:
-            newest = f"{live} ORDER BY lease_expires - lease_length DESC, id DESC LIMIT 1"
+            newest = f"{live} ORDER BY lease_request DESC LIMIT 1"
             row = self.db.execute(newest, (instance,)).get
             return LeaseName(*row) if row else None
         mine = """SELECT id, lease FROM tasks WHERE id = ?2 AND lease_instance = ?1 UNION ALL SELECT * FROM (

@@ -22,6 +22,8 @@ from dispatcher.store.writer import GroupFailed, Settle, Writer
 log = logging.getLogger("taskmill.store")
 T = TypeVar("T")
 READERS = 4
+# what says that the file or its disk is in trouble, not that one operation was wrong
+BROKEN = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NoMemError)
 
 
 class SqliteStore:
@@ -46,11 +48,6 @@ class SqliteStore:
     def on_commit(self, before: Callable[[SqliteTx], Settle | None], after: Callable[[list[int]], None]) -> None:
         """Hooks: serve waiting claims inside each transaction; hear which tasks it ended."""
         self._writer.before_commit, self._writer.after_commit = before, after
-
-    @property
-    def commits(self) -> int:
-        """How many transactions have been committed since the start."""
-        return self._writer.commits
 
     @property
     def healthy(self) -> bool:
@@ -121,6 +118,7 @@ class _Session:
         self._db: apsw.Connection | None = None
         self._tx: SqliteTx | None = None
         self._broken = False
+        self._changes = 0
         self._reopen()
         self.store_id = self._identify()
 
@@ -130,6 +128,7 @@ class _Session:
             if self._broken:
                 self._reopen()
             self._connection().execute("BEGIN IMMEDIATE")
+            self._changes = self._connection().total_changes()
         except Exception as error:  # whatever keeps the file from being opened
             raise GroupFailed(_cause(error)) from error
         self.tx().start(self._clock.now())
@@ -143,7 +142,7 @@ class _Session:
             answer = op(tx)
             db.execute("RELEASE op")
             return answer
-        except (apsw.FullError, apsw.IOError, apsw.CorruptError) as error:
+        except BROKEN as error:
             raise GroupFailed(_cause(error)) from error
         except Exception:
             self._undo(mark)
@@ -153,22 +152,28 @@ class _Session:
         db = self._connection()
         if not db.in_transaction:  # SQLite rolled the whole transaction back by itself
             raise GroupFailed(Unavailable("the store lost its transaction"))
-        db.execute("ROLLBACK TO op; RELEASE op")
+        try:
+            db.execute("ROLLBACK TO op; RELEASE op")
+        except apsw.Error as error:  # half an operation must not be committed
+            raise GroupFailed(_cause(error)) from error
         self.tx().undo(mark)
 
-    def commit(self) -> None:
-        """Make the group durable."""
+    def commit(self) -> bool:
+        """Make the group durable; whether it wrote anything."""
+        db = self._connection()
         try:
             self.tx().flush()
-            self._connection().execute("COMMIT")
+            wrote = db.total_changes() != self._changes
+            db.execute("COMMIT")
         except apsw.Error as error:
             raise GroupFailed(_cause(error)) from error
         self.tx().settled()
+        return wrote
 
     def rollback(self) -> None:
         """Drop the group; the next one starts on a fresh connection, whose caches are read anew."""
         self._broken = True
-        with contextlib.suppress(apsw.Error):
+        with contextlib.suppress(Exception):
             self._connection().execute("ROLLBACK")
 
     def finished(self) -> list[int]:

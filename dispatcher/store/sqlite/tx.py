@@ -12,6 +12,8 @@ from dispatcher.model import FINAL, Instance, Lane, LeaseName, NewTask, Progress
 from dispatcher.store.sqlite.counts import READY, Counts
 from dispatcher.store.sqlite.leases import LeaseOps
 
+LEAST_FREE_PAGES = 4096  # 16 MiB: less is kept for what comes next
+WAITING = "state IN ('pending', 'blocked')"
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at"
 
 
@@ -85,7 +87,7 @@ class SqliteTx(LeaseOps):
     def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
         """Bind idempotency keys."""
         rows = [(*use, self.now.wall) for use in uses]
-        self.db.executemany("INSERT INTO idempotency_keys VALUES (?, ?, ?, ?)", rows)
+        self.db.executemany("INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, 0)", rows)
 
     # instances
     def instance(self, instance_id: str) -> Instance | None:
@@ -177,7 +179,7 @@ class SqliteTx(LeaseOps):
         """Cancel tasks that nobody holds."""
         rows = [row for row in self.tasks(ids).values() if row.state in (State.PENDING, State.BLOCKED)]
         sql = "UPDATE tasks SET state = 'cancelled', ready = 0, finished_at = ?, cancel_requested_at = ? WHERE id = ?"
-        self.db.executemany(sql, [(self.now.wall, self.now.wall, row.id) for row in rows])
+        self.db.executemany(f"{sql} AND {WAITING}", [(self.now.wall, self.now.wall, row.id) for row in rows])
         for row in rows:
             self._leave(row, State.CANCELLED)
         return {row.id for row in rows}
@@ -190,7 +192,8 @@ class SqliteTx(LeaseOps):
             self._leave(row, State.PENDING)
             self.counts.add(row.lane_id, READY, 1)
         sql = """UPDATE tasks SET state = 'pending', ready = 1, generation = generation + 1, attempts = 0, run_at = ?,
-                 finished_at = NULL, cancel_requested_at = NULL, lease = NULL, lease_instance = NULL WHERE id = ?"""
+                 finished_at = NULL, cancel_requested_at = NULL, lease = NULL, lease_instance = NULL
+                 WHERE id = ? AND finished_at IS NOT NULL"""
         self.db.executemany(sql, [(self.now.wall, row.id) for row in rows])
         return {row.id for row in rows}
 
@@ -211,8 +214,8 @@ class SqliteTx(LeaseOps):
             return False
         new = row._replace(**{key: value for key, value in changes.items() if key != "data"})
         ready = row.state == State.PENDING and new.run_at <= self.now.wall
-        sql = """UPDATE tasks SET lane_id = ?, priority = ?, run_at = ?, max_attempts = ?, timeout_ms = ?, ready = ?,
-                 generation = generation + 1, attempts = 0 WHERE id = ?"""
+        sql = f"""UPDATE tasks SET lane_id = ?, priority = ?, run_at = ?, max_attempts = ?, timeout_ms = ?, ready = ?,
+                 generation = generation + 1, attempts = 0 WHERE id = ? AND {WAITING}"""
         self.db.execute(sql, (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, task_id))
         if "data" in changes:
             self.db.execute("UPDATE task_data SET data = ? WHERE task_id = ?", (changes["data"], task_id))
@@ -240,6 +243,7 @@ class SqliteTx(LeaseOps):
         rows: list[Any] = self.db.execute(sql, (state.value, before, limit)).fetchall()
         ids = [(task_id,) for task_id, _ in rows]
         self.db.executemany("DELETE FROM tasks WHERE id = ?", ids)
+        self.db.executemany("UPDATE idempotency_keys SET orphan = 1 WHERE task_id = ?", ids)
         for table in ("task_data", "task_tags", "results", "progress", "ended_leases", "uploads", "upload_parts"):
             self.db.executemany(f"DELETE FROM {table} WHERE task_id = ?", ids)
         for _, lane_id in rows:
@@ -249,8 +253,7 @@ class SqliteTx(LeaseOps):
     def prune_leftovers(self, keys_before: int, limit: int) -> int:
         """Delete keys and uploads that nothing needs any more."""
         keys = """DELETE FROM idempotency_keys WHERE idempotency_key IN (
-                      SELECT idempotency_key FROM idempotency_keys AS k WHERE created_at < ?
-                      AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = k.task_id) LIMIT ?)"""
+                      SELECT idempotency_key FROM idempotency_keys WHERE orphan = 1 AND created_at < ? LIMIT ?)"""
         self.db.execute(keys, (keys_before, limit))
         dropped = self.db.changes()
         for table in ("upload_parts", "uploads"):
@@ -260,3 +263,11 @@ class SqliteTx(LeaseOps):
             self.db.execute(sql, (keys_before, limit))
             dropped += self.db.changes()
         return dropped
+
+    def give_back(self, pages: int) -> int:
+        """Return free pages to the file system, when a good part of the file is free; how many."""
+        free, all_pages = (int(self.db.pragma(name)) for name in ("freelist_count", "page_count"))
+        if free < LEAST_FREE_PAGES or free * 5 < all_pages:
+            return 0
+        self.db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        return min(pages, free)

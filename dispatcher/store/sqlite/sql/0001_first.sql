@@ -50,7 +50,7 @@ CREATE TABLE tasks (
     cancel_requested_at INTEGER,
     lease INTEGER,                          -- token of the live lease; of a completed task: of the one that won
     lease_instance INTEGER,                 -- and who held it
-    lease_request INTEGER,                  -- claim number that was granted it; NULL for a classic claim
+    lease_request INTEGER,                  -- claim number that was granted it; NULL once taken back or adopted
     lease_expires INTEGER,                  -- on the steady clock
     lease_length INTEGER,                   -- what a renewal or the gap rule gives anew
     lease_provisional INTEGER NOT NULL DEFAULT 0,
@@ -78,9 +78,11 @@ CREATE TABLE idempotency_keys (
     idempotency_key TEXT PRIMARY KEY,
     task_id INTEGER NOT NULL,
     digest BLOB NOT NULL,
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    orphan INTEGER NOT NULL DEFAULT 0       -- 1: its task was pruned
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
+CREATE INDEX idempotency_keys_task ON idempotency_keys (task_id);
+CREATE INDEX idempotency_keys_orphans ON idempotency_keys (created_at) WHERE orphan = 1;
 
 -- body NULL: the result was uploaded, its parts stand under the lease that won
 CREATE TABLE results (task_id INTEGER PRIMARY KEY, body TEXT, run_ms INTEGER) STRICT;
