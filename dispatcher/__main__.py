@@ -20,7 +20,7 @@ from dispatcher.queue import Queue
 from dispatcher.store.sqlite import SqliteStore
 
 log = logging.getLogger("taskmill")
-SPARE_THREADS = 64  # never held by a request that waits: heartbeats and reports must not queue behind claims
+SPARE_THREADS = 64  # not held by requests that wait: heartbeats and reports must not queue behind claims
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def _run(settings: DispatcherSettings) -> int:
 
 def _serve(settings: DispatcherSettings, listener: socket.socket, store: SqliteStore) -> int:
     log.info("Taskmill %s, %s, %s", VERSION, settings.db_path, store.describe())
-    queue = Queue(store, settings.terms, most_waiting=max(settings.threads - SPARE_THREADS, 1))
+    queue = Queue(store, settings.terms, most_waiting=settings.threads - min(SPARE_THREADS, settings.threads // 4))
     loops = _loops(queue, settings)
     for loop in loops:
         loop.start()

@@ -169,6 +169,8 @@ class Model:
         if number is not None:
             actor.asked = max(actor.asked, number)
             actor.answered = number if got else actor.answered
+        else:
+            actor.answered += bool(got)  # the dispatcher numbers the claims of classic clients
 
     def _repeated(self, now: Now, holder: str, number: int, got: Sequence[Granted]) -> None:
         """A number that was answered gets what of it is still held, never anything new."""

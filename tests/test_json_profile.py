@@ -1,0 +1,47 @@
+"""The JSON profile: what is refused on the way in and on the way out (DESIGN section 5)."""
+
+from typing import Any
+
+import pytest
+
+from common.json_profile import JsonError, dump, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": NaN}', "NaN"),
+        ("[1e999]", "out of range"),
+        ('{"a": 1, "a": 2}', "duplicate key 'a'"),
+        ('"\\ud800"', "surrogate"),
+        ('"\\u0000"', "NUL"),
+        ("[" * 66 + "]" * 66, "64"),
+        ("[" * 100_000, "64"),
+        (b"\xff\xfe", "UTF-8"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_texts_outside_the_profile_are_refused(text: str | bytes, reason: str) -> None:
+    with pytest.raises(JsonError, match=reason):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"a": [1, float("nan")]}, r"\$\.a\[1\]"),
+        ({"a": {"b": {1, 2}}}, r"\$\.a\.b: set"),
+        ({1: "a", "1": "b"}, "key 1 is not text"),
+        ([{"deep": {True: 1}}], "key True is not text"),
+        ({"é": "\ud800"}, "surrogate"),
+        ({"a": "\0"}, "NUL"),
+    ],
+)
+def test_values_outside_the_profile_are_refused_by_path(value: Any, reason: str) -> None:
+    with pytest.raises(JsonError, match=reason):
+        dump(value)
+
+
+@pytest.mark.parametrize("value", [2**65, 10**4000, "ä\\u0000"[0], {"é": [1.5, None, True]}, [[]] * 40, "\\u0000"])
+def test_what_is_written_is_read_again_exactly(value: Any) -> None:
+    assert parse(dump(value)) == value
