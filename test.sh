@@ -29,7 +29,7 @@ tree_state() {
 }
 
 tree_unchanged() {
-    diff <(echo "$before") <(tree_state)
+    [[ $before = "$(tree_state)" ]] || diff <(echo "$before") <(tree_state)
 }
 
 before=$(tree_state)

@@ -16,8 +16,8 @@ def overlap(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Any]]]:
     """Every scenario of this session, by the name of its test, and over: no other test is disturbed by them."""
-    found = {item.name: getattr(item, "function", None) for item in request.session.items}
-    scenarios = {name: function.scenario for name, function in found.items() if hasattr(function, "scenario")}
+    found = [(item.name, getattr(item, "function", None)) for item in request.session.items]
+    scenarios = {name: function.scenario for name, function in found if hasattr(function, "scenario")}
     reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
     reporter.write_line(f"\nfaults: {len(scenarios)} scenarios, TASKMILL_SEED={SEED}")
     folders = {name: tmp_path_factory.mktemp("scenario") for name in scenarios}
