@@ -1,5 +1,6 @@
 """Who is let in, and what strangers learn: the token, browser pages, the start, replies, logs (faults.md S1 to S19)."""
 
+import contextlib
 import logging
 import re
 import socket
@@ -336,7 +337,9 @@ def test_the_token_is_never_written_down(run: Callable[..., Process], tmp_path: 
     assert process.ask("GET", "/stats").status == 401
     assert process.ask("GET", "/stats", headers={"Authorization": f"Bearer {TOKEN}x"}).status == 401
     assert process.ask("GET", "/stats", headers={"Authorization": "Bearer é"}).status == 401
-    assert process.ask("GET", "/stats", headers={"Authorization": "Bearer " + "x" * 2**20}).status in (401, 431)
+    long = {"Authorization": "Bearer " + "x" * 2**20}
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before it was sent to its end
+        assert process.ask("GET", "/stats", headers=long).status in (401, 431)
     assert process.ask("GET", "/health").json == {"status": "healthy", "service": "dispatcher"}
     body = {"task_type": "noop", "task_data": {"a": 1}, "odd": TOKEN[:4]}
     assert process.ask("POST", "/submit-task", body, right).status == 400
