@@ -109,7 +109,9 @@ def _add_task_options(parser: argparse.ArgumentParser) -> None:
 def _add_other_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="wait for the end and show progress and result")
     parser.add_argument("--json", action="store_true", help="JSON lines on standard output, for programs")
-    parser.add_argument("--url", help="the dispatcher (setting DISPATCHER_URL, else http://127.0.0.1:5000)")
+    parser.add_argument(
+        "--url", help="the dispatcher; several, comma-separated (setting DISPATCHER_URL, else http://127.0.0.1:5000)"
+    )
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:

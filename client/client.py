@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from client import bodies, config
+from client import bodies, config, urls
 from client.errors import BadReply, Refused, Rejected, StillOpen, TaskCancelled, TaskFailed
+from client.failover import Failover, connect
 from client.retry import Retry, Timing
 from client.transport import Transport
 from client.waiting import ENDED, LONGEST_WAIT, WINDOW, Task, Watch
@@ -23,9 +24,11 @@ _BULK_TIMEOUT = 120.0
 class Client:
     """A dispatcher's client; thread-safe, and a context manager that closes its connections.
 
-    `url` and `token` default to the settings DISPATCHER_URL and DISPATCHER_TOKEN. Connection errors and 5xx are
-    retried for `retry_seconds` (0: never) and then raised as Unreachable or Refused; a 4xx is raised at once as
-    Rejected; an answer of something that is no dispatcher as BadReply.
+    `url` and `token` default to the settings DISPATCHER_URL and DISPATCHER_TOKEN. `url` may name several dispatchers
+    over one store, separated by commas: one of them is used, and when it goes another, with no error.
+
+    Connection errors and 5xx are retried for `retry_seconds` (0: never) and then raised as Unreachable or Refused; a
+    4xx is raised at once as Rejected; an answer of something that is no dispatcher as BadReply.
     """
 
     def __init__(
@@ -34,18 +37,18 @@ class Client:
         token: str | None = None,
         *,
         retry_seconds: float = 60.0,
-        transport: Transport | None = None,
+        transport: Transport | Failover | None = None,
         timing: Timing | None = None,
         retry: Retry | None = None,
     ) -> None:
         given = config.load()
-        self._transport = transport or Transport(url or given.dispatcher_url, token or given.dispatcher_token or None)
+        self._transport = transport or _connected(url, token, given)
         self._timing = timing or Timing()
         self._retry = retry or Retry(retry_seconds, self._timing)
 
     @property
     def url(self) -> str:
-        """Where the dispatcher is."""
+        """Where the dispatcher is; of several, the one in use."""
         return self._transport.url
 
     def __enter__(self) -> "Client":
@@ -215,3 +218,8 @@ class Client:
         if hashlib.sha256(body).hexdigest() != ref["sha256"]:
             raise BadReply(self.url, f"the result of task {task_id} is not the one that was reported")
         return json_profile.parse(body) if stream.media_type.startswith("application/json") else body
+
+
+def _connected(url: str | None, token: str | None, given: config.ClientSettings) -> Transport | Failover:
+    named = urls.listed(url) if url else urls.of_setting(given.dispatcher_url)
+    return connect(named, token or given.dispatcher_token or None)

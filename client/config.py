@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from client import urls
 from common import settings
 
 
@@ -9,7 +10,7 @@ from common import settings
 class ClientSettings:
     """Where the dispatcher is and how to be let in; empty text stands for unset."""
 
-    dispatcher_url: str = "http://127.0.0.1:5000"
+    dispatcher_url: tuple[str, ...] = (urls.DEFAULT,)  # several stand before one store
     dispatcher_token: str = settings.setting("", secret=True)
     primes_max_limit: int = settings.setting(100_000_000, low=0)
     primes_default_method: str = "sieve"

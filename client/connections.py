@@ -24,6 +24,17 @@ class Stale(HTTPError):
     """A kept connection ended before the first byte of an answer, or its request was given up by another thread."""
 
 
+class Unanswered(set["Connection"]):
+    """The connections of one Transport on which an answer is waited for; none may wait any more once it is `over`."""
+
+    over = False
+
+    def give_up(self) -> None:
+        """Ends all these waits; from any thread."""
+        for connection in list(self):
+            connection.give_up()
+
+
 class Connection(HTTPConnection):
     """Connects within the pool's timeout and sends within the call's.
 
@@ -31,7 +42,7 @@ class Connection(HTTPConnection):
     it stands in `unanswered`.
     """
 
-    def __init__(self, *args: Any, unanswered: "set[Connection]", **options: Any) -> None:
+    def __init__(self, *args: Any, unanswered: Unanswered, **options: Any) -> None:
         super().__init__(*args, **options)
         self._connect_timeout, self._kept = self.timeout, False
         self._unanswered, self._given_up = unanswered, False
@@ -48,6 +59,8 @@ class Connection(HTTPConnection):
         self.wire, self._deadline = self.sock, time.monotonic() + (self.timeout or 0.0)
         self._unanswered.add(self)
         try:
+            if self._unanswered.over:  # looked at after the line above, so that either we see it or it sees us
+                self.give_up()
             response = super().getresponse()
         except OSError as error:
             if self._given_up or (self._kept and isinstance(error, ConnectionError)):
@@ -84,7 +97,7 @@ class TlsConnection(Connection, HTTPSConnection):
 
 
 def new_pool(
-    url: str, size: int, connect_timeout: float, tls: ssl.SSLContext | None, unanswered: set[Connection]
+    url: str, size: int, connect_timeout: float, tls: ssl.SSLContext | None, unanswered: Unanswered
 ) -> HTTPConnectionPool:
     """A pool for the address in `url` that keeps up to `size` idle connections; more may be in use."""
     options: dict[str, Any] = {"unanswered": unanswered, **({"ssl_context": tls} if tls else {})}

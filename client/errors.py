@@ -1,5 +1,6 @@
 """What can go wrong between a client and the dispatcher: one class per cause, each builds its message."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -17,6 +18,16 @@ class Unreachable(TransportError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"no answer from the dispatcher at {url}: {reason}")
         self.url, self.reason = url, reason
+
+
+class NoneAnswered(Unreachable):
+    """None of several dispatchers gave an answer of a dispatcher; `url` names them all, `reason` why for each."""
+
+    def __init__(self, errors: Sequence[TransportError]) -> None:
+        causes = [error for error in errors if isinstance(error, (Unreachable, BadReply))]
+        self.url = ", ".join(error.url for error in causes)
+        self.reason = ", ".join(f"{error.url} ({error.reason})" for error in causes)
+        TransportError.__init__(self, f"no answer from any dispatcher: {self.reason}")
 
 
 class BadReply(TransportError):

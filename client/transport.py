@@ -4,19 +4,18 @@ Nothing is read from the environment's proxy variables, no redirect is followed,
 address that was given.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import SplitResult, urlsplit
 
 from urllib3.exceptions import ClosedPoolError
 from urllib3.response import BaseHTTPResponse
 
-from client import envelope
-from client.connections import Body, Connection, Stale, new_pool, tls_context, translated, urlopen
+from client import envelope, urls
+from client.connections import Body, Connection, Stale, Unanswered, new_pool, tls_context, translated, urlopen
 from client.errors import BadReply, Refused, TransportError, Unreachable
 from common import settings
 
@@ -24,7 +23,6 @@ __all__ = ["BadReply", "Refused", "Stream", "Transport", "TransportError", "Unre
 
 MAX_REPLY = 80 * 1024 * 1024
 _CHUNK = 64 * 1024
-_PLAIN = re.compile(r"[!-~]+")  # what may stand in a request line or a token: no space, no control, ASCII
 
 
 class Stream:
@@ -33,6 +31,7 @@ class Stream:
     def __init__(self, reply: "_Reply") -> None:
         self.media_type: str = reply.response.headers.get("Content-Type") or "application/octet-stream"
         self.size: int | None = reply.response.length_remaining
+        self.headers: Mapping[str, str] = reply.response.headers
         self._reply = reply
 
     def __iter__(self) -> Iterator[bytes]:
@@ -56,13 +55,12 @@ class Transport:
         ca_file: Path | None = None,
     ) -> None:
         self.url = url.rstrip("/")
-        parts = _checked_url(self.url)
+        parts = urls.parts(self.url)
         self._prefix = parts.path
         self._headers = _fixed_headers(token)
         tls = tls_context(ca_file or _ca_setting()) if parts.scheme == "https" else None
-        self._unanswered: set[Connection] = set()
-        self._new_pool = partial(new_pool, self.url, pool_size, connect_timeout, tls, self._unanswered)
-        self._pool = self._new_pool()
+        self._new_pool = partial(new_pool, self.url, pool_size, connect_timeout, tls)
+        self._begin()
 
     def call(
         self,
@@ -93,12 +91,28 @@ class Transport:
     def renew(self) -> None:
         """The dispatcher answers again after a silence: what still waits for an answer on an older socket, which may
         be dead without a word, is sent once more, on a new one. From any thread."""
-        for connection in list(self._unanswered):
-            connection.give_up()
+        self._unanswered.give_up()
+
+    def retire(self) -> None:
+        """The end, when this dispatcher is silent and another answers in its place: what waits for an answer, and
+        every call from now on, raises Unreachable at once. From any thread."""
+        self._unanswered.over = True
+        self._unanswered.give_up()
+        self.close()
+
+    def successor(self) -> "Transport":
+        """Another one to the same dispatcher, with sockets of its own."""
+        made = copy(self)
+        made._begin()
+        return made
 
     def close(self) -> None:
         """Closes all idle sockets; a call after this still works, on a socket of its own."""
         self._pool.close()
+
+    def _begin(self) -> None:
+        self._unanswered = Unanswered()
+        self._pool = self._new_pool(self._unanswered)
 
     @contextmanager
     def _exchange(
@@ -106,7 +120,7 @@ class Transport:
     ) -> Iterator["_Reply"]:
         """A reply whose status is a success; its socket goes back to the pool when its body was read."""
         target = self._prefix + path
-        if not path.startswith("/") or not _PLAIN.fullmatch(target):
+        if not path.startswith("/") or not urls.PLAIN.fullmatch(target):
             raise ValueError(f"not a path: {path!r}")
         headers = self._headers if body is None else {**self._headers, **_body_headers(body, content_type)}
         with translated(self.url, timeout):
@@ -120,9 +134,11 @@ class Transport:
         try:
             return urlopen(self._pool, *request)
         except (Stale, ClosedPoolError):
+            if self._unanswered.over:
+                raise Unreachable(self.url, "given up for another dispatcher, which answers") from None
             # Stale: the dispatcher had closed this idle socket, or `renew`. Every request of ours is idempotent by
             # name, so it is sent once more, on a new socket.
-            with self._new_pool() as own:  # closed before its socket comes back, which therefore is not kept
+            with self._new_pool(self._unanswered) as own:  # closed before its socket comes back: that is not kept
                 return urlopen(own, *request)
 
 
@@ -166,21 +182,11 @@ def _raise_for_status(reply: _Reply) -> None:
         raise envelope.refusal(status, reply.read(), headers.get("Retry-After"))
 
 
-def _checked_url(url: str) -> SplitResult:
-    parts = urlsplit(url)
-    usable = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
-    if not usable or not _PLAIN.fullmatch(url):
-        raise ValueError(f"{url!r} is not the URL of a dispatcher, like http://127.0.0.1:5000")
-    if parts.username is not None:
-        raise ValueError("a dispatcher's URL carries no user or password: set DISPATCHER_TOKEN")
-    return parts
-
-
 def _fixed_headers(token: str | None) -> dict[str, str]:
     headers = {"Accept-Encoding": "identity", "User-Agent": "taskmill"}
     if token is None:
         return headers
-    if not _PLAIN.fullmatch(token):
+    if not urls.PLAIN.fullmatch(token):
         raise ValueError("the token must be printable ASCII without spaces")
     return {**headers, "Authorization": f"Bearer {token}"}
 

@@ -10,7 +10,7 @@ from worker.instance import InstanceError
 from worker.worker import NothingToRun, Worker
 
 OPTIONS = (
-    ("--dispatcher", "DISPATCHER_URL", "the dispatcher's URL"),
+    ("--dispatcher", "DISPATCHER_URL", "the dispatcher's URL; of several over one store, comma-separated"),
     ("--concurrency", "WORKER_CONCURRENCY", "how many tasks run at a time"),
     ("--queues", "WORKER_QUEUES", "only these queues, comma-separated"),
     ("--task-types", "WORKER_TASK_TYPES", "only these task types, comma-separated"),

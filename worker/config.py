@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from client import urls
 from common.settings import ROOT, Seconds, SettingError, environment, load, setting
 
 VERSION = "0.1.0"
@@ -22,7 +23,7 @@ def _cores() -> int:
 class WorkerSettings:
     """How this worker runs. Lengths of time in seconds, sizes in bytes, an empty tuple means: all."""
 
-    dispatcher_url: str = "http://127.0.0.1:5000"
+    dispatcher_url: tuple[str, ...] = (urls.DEFAULT,)  # several stand before one store
     dispatcher_token: str = setting("", secret=True)
     worker_id: str = socket.gethostname()
     worker_concurrency: int = setting(_cores(), low=1, high=1000)
@@ -49,6 +50,7 @@ class WorkerSettings:
 def read(given: Mapping[str, str | None]) -> WorkerSettings:
     """The settings of the environment and `.env`; those given by name win. Raises SettingError for a bad value."""
     settings = load(WorkerSettings, {**environment(), **{name: text for name, text in given.items() if text}})
+    urls.of_setting(settings.dispatcher_url)
     _check_names(settings)
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SettingError("LOG_LEVEL", settings.log_level, "must be DEBUG, INFO, WARNING or ERROR")

@@ -1,5 +1,7 @@
 """The worker's line to its dispatcher: one attempt per call, and what is known of the dispatcher's health.
 
+Of several dispatchers an attempt is one at each until one answers; only when none does is there a silence.
+
 All threads call through one Link, so an outage is logged once when it starts and once when it ends. The first call that
 is answered again tells everybody who waits for that; so does the heartbeat that is no longer refused, while a report or
 claim may have been refused for its own sake. After a silence what still waits for an answer is sent once more, since
@@ -20,7 +22,7 @@ _PULSE = "/heartbeat"
 
 
 class Caller(Protocol):
-    """What is used of client.transport.Transport."""
+    """What is used of client.transport.Transport, or of a Failover over several."""
 
     def call(
         self,
@@ -89,6 +91,11 @@ class Link:
         if error.status in GENERAL and self._refused.get(path) != error.status:
             self._refused[path] = error.status
             log.warning("%s is refused: %s", path, error)
+
+
+def note_move(left: str, error: TransportError, url: str) -> None:
+    """Of several dispatchers, another one is used from now on."""
+    log.warning("the dispatcher at %s is left (%s); going on with the one at %s", left, error, url)
 
 
 class Backoff:

@@ -30,10 +30,12 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from client.transport import Transport, TransportError
+from client.failover import connect
+from client.transport import TransportError
 from worker import instance
 from worker.children.handlers import probe
 from worker.children.supervisor import Supervisor, SupervisorSettings
@@ -43,7 +45,7 @@ from worker.config import INLINE_RESULT_BYTES, VERSION, WorkerSettings
 from worker.heartbeat import Heartbeat
 from worker.instance import Instance
 from worker.leases import Leases
-from worker.link import Link
+from worker.link import Link, note_move
 from worker.loop import Loop
 from worker.model import Outcome
 from worker.quarantine import Quarantine
@@ -53,6 +55,7 @@ from worker.siblings import Siblings, open_outbox
 log = logging.getLogger(__name__)
 _FLUSH = 10.0  # seconds for the last reports
 _LOOK = 0.1  # seconds between looks while draining
+_LOOK_UP = 0.5  # seconds between looks for a signal
 _ORDER = "order to stop"
 
 
@@ -65,7 +68,7 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._link = Link(Transport(settings.dispatcher_url, settings.dispatcher_token or None))
+        self._link = Link(connect(settings.dispatcher_url, settings.dispatcher_token or None, note_move))
         self._schemas = _handlers(settings)
         self._instance = instance.create(settings.cache_dir, settings.worker_id)
         self._quarantine = Quarantine(self._instance.quarantine, self._instance.folder.name)
@@ -101,11 +104,18 @@ class Worker:
         log.info("started: %s; %d results waiting to be sent", self._described(), waiting)
         for loop in self._loops:
             loop.start()
-        reason = self._signals.get()
+        reason = self._first_signal()
         log.info("%s: nothing more is claimed, running tasks may finish; a second signal hands them back", reason)
         self._drain()
         self._flush()
         self._end()
+
+    def _first_signal(self) -> str:
+        """Waits for it, and looks up now and then: the kernel may hand a signal to another thread (it does so when the
+        process was stopped), and Python's handler then runs only when this one wakes."""
+        while True:
+            with suppress(queue.Empty):
+                return self._signals.get(timeout=_LOOK_UP)
 
     # What the supervisor tells, in its thread
 
@@ -171,7 +181,7 @@ class Worker:
     def _described(self) -> str:
         types = ", ".join(sorted(self._schemas))
         return (
-            f"worker {self._settings.worker_id}, dispatcher {self._settings.dispatcher_url}, "
+            f"worker {self._settings.worker_id}, dispatcher {', '.join(self._settings.dispatcher_url)}, "
             f"concurrency {self._settings.worker_concurrency}, task types {types}, cache {self._instance.folder}"
         )
 

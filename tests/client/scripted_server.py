@@ -14,10 +14,14 @@ LOOPBACK_PEM = Path(__file__).with_name("loopback.pem")  # certificate and key f
 
 @dataclass(frozen=True)
 class Answer:
-    """What one request gets: bytes (none: nothing is sent), then the connection is closed, kept or left silent."""
+    """What one request gets: bytes (none: nothing is sent), then the connection is closed, kept or left silent.
+
+    With `after` it is held back until that is set.
+    """
 
     text: bytes = b""
     then: str = "keep"
+    after: threading.Event | None = None
 
 
 HANG_UP = Answer(then="close")
@@ -112,6 +116,8 @@ class Server:
         return self._play(sock, self.script.popleft() if self.script else HANG_UP)
 
     def _play(self, sock: socket.socket, answer: Answer) -> bool:
+        if answer.after is not None:
+            assert answer.after.wait(5), "the test never let this answer go"
         sock.sendall(answer.text)
         if answer.then == "silence":
             self._over.wait(5)
