@@ -16,8 +16,10 @@ from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.pruner import Pruner
 from dispatcher.maintenance.reaper import Reaper
 from dispatcher.maintenance.scheduler import Scheduler
+from dispatcher.maintenance.waker import Waker
 from dispatcher.queue import Queue
-from dispatcher.store.sqlite import SqliteStore
+from dispatcher.store.base import Store
+from dispatcher.store.opening import open_store
 
 log = logging.getLogger("taskmill")
 SPARE_THREADS = 64  # not held by requests that wait: heartbeats and reports must not queue behind claims
@@ -55,11 +57,13 @@ def _log_to_stderr(level: str) -> None:
 
 def _run(settings: DispatcherSettings) -> int:
     with server.listen(settings.host, settings.port) as listener:
-        return _serve(settings, listener, SqliteStore(settings.db_path))
+        store = open_store(settings.database_url, settings.db_path, settings.database_notify)
+        return _serve(settings, listener, store)
 
 
-def _serve(settings: DispatcherSettings, listener: socket.socket, store: SqliteStore) -> int:
-    log.info("Taskmill %s, %s, %s", VERSION, settings.db_path, store.describe())
+def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) -> int:
+    place = "DATABASE_URL" if settings.database_url else settings.db_path
+    log.info("Taskmill %s, %s, %s", VERSION, place, store.describe())
     queue = Queue(store, settings.terms, most_waiting=settings.threads - min(SPARE_THREADS, settings.threads // 4))
     loops = _loops(queue, settings)
     for loop in loops:
@@ -77,7 +81,12 @@ def _serve(settings: DispatcherSettings, listener: socket.socket, store: SqliteS
 def _loops(queue: Queue, settings: DispatcherSettings) -> list[Loop]:
     now = queue.store.now
     pruner = Pruner(queue, int(settings.retention_completed * 1000), int(settings.retention_failed * 1000))
-    return [Loop(Reaper(queue), 1.0, now), Loop(Scheduler(queue), 0.25, now), Loop(pruner, 60.0, now)]
+    loops = [Loop(Reaper(queue), 1.0, now), Loop(Scheduler(queue), 0.25, now), Loop(pruner, 60.0, now)]
+    if queue.store.shared:
+        waker = Loop(Waker(queue), 0.5, now)
+        queue.store.on_news(waker.hurry)
+        loops.append(waker)
+    return loops
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ class DispatcherSettings:
     token: str = setting("", name="DISPATCHER_TOKEN", secret=True)
     threads: int = setting(1200, name="DISPATCHER_THREADS", low=4, high=20000)
     db_path: Path = ROOT / "data" / "taskmill.db"
+    database_url: str = setting("", secret=True)
+    database_notify: bool = True
     lease_duration: Seconds = setting(Seconds(120), name="DEFAULT_LEASE_DURATION", low=1, high=TEN_YEARS)
     worker_death_timeout: Seconds = setting(Seconds(60), low=1, high=TEN_YEARS)
     default_max_attempts: int = setting(3, low=1, high=1000)
@@ -42,6 +44,8 @@ def check(settings: DispatcherSettings, insecure: bool) -> None:
     """Refuse a bind that lets strangers in: any but loopback needs a token, or --insecure."""
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SettingError("LOG_LEVEL", settings.log_level, "must be DEBUG, INFO, WARNING or ERROR")
+    if settings.database_url and not settings.database_url.startswith(("postgresql://", "postgres://")):
+        raise SettingError("DATABASE_URL", "(hidden)", "must start with postgresql:// (unset: the file DB_PATH)")
     if settings.token and not re.fullmatch(r"[!-~]+", settings.token):
         raise SettingError("DISPATCHER_TOKEN", "(hidden)", "must be printable ASCII without spaces")
     if not 0 <= settings.port <= 65535:  # one given on the command line was not checked yet

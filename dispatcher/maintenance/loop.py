@@ -21,16 +21,22 @@ class Loop:
 
     def __init__(self, step: Step, interval: float, now: Callable[[], Now]) -> None:
         self._step, self._interval, self._now = step, interval, now
-        self._stop = threading.Event()
+        self._stopped = False
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name=type(step).__name__.lower(), daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Run the next step now."""
+        self._hurry.set()
+
     def stop(self) -> None:
         """End after the present step."""
-        self._stop.set()
+        self._stopped = True
+        self._hurry.set()
         self._thread.join()
 
     def _run(self) -> None:
@@ -39,5 +45,7 @@ class Loop:
                 self._step.run_once(self._now())
             except Exception as error:  # housekeeping must outlive a full disk
                 log.warning("%s: %s", self._thread.name, error)
-            if self._stop.wait(self._interval):
+            self._hurry.wait(self._interval)
+            self._hurry.clear()
+            if self._stopped:
                 return

@@ -3,13 +3,14 @@
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple, TypeGuard, TypeVar
 
 from dispatcher.errors import InstanceDead
 from dispatcher.model import End, Grant, Granted, Instance, Lane, LeaseEnd, LeaseName, Orders, State
 from dispatcher.queue.terms import PROVISIONAL_MS, Terms
 from dispatcher.store.base import Tx
 
+MaybeInstance = TypeVar("MaybeInstance", Instance, Instance | None)
 ANSWER_CHARS = 16 * 2**20
 NO_ORDERS = Orders()
 
@@ -39,7 +40,7 @@ class Claimed(NamedTuple):
 
 def claim(tx: Tx, asked: Claim, terms: Terms, only_repeat: bool = False) -> list[Granted]:
     """Lease tasks to an instance, or repeat what this number was granted. Raises InstanceDead."""
-    instance = living(tx, asked.instance_id)
+    instance = living(tx.instance(asked.instance_id))
     if is_repeat(instance, asked):
         return _repeat(tx, instance, asked.request_id, terms)
     return [] if only_repeat else grant(tx, asked, tx.ready_lanes(), terms.lease_ms)
@@ -53,7 +54,7 @@ def grant(
     if asked.max_tasks <= 0 or not queues:
         return []
     instance = tx.meet(asked.instance_id, asked.worker_id)
-    if instance.died_at is not None:
+    if instance.died_at is not None or is_repeat(instance, asked):  # as another dispatcher has just recorded
         return []
     taken = _take_fairly(tx, queues, asked, Grant(instance.id, asked.request_id, length, provisional))
     granted = _fitting(tx, taken)
@@ -81,9 +82,8 @@ def is_repeat(instance: Instance | None, asked: Claim) -> TypeGuard[Instance]:
     return instance is not None and asked.request_id <= instance.answered
 
 
-def living(tx: Tx, instance_id: str) -> Instance | None:
-    """The instance, if it is known; a dead one gets no leases."""
-    instance = tx.instance(instance_id)
+def living(instance: MaybeInstance) -> MaybeInstance:
+    """The instance, if it is known; raises InstanceDead, for a dead one gets no leases."""
     if instance is not None and instance.died_at is not None:
         raise InstanceDead
     return instance
@@ -92,7 +92,12 @@ def living(tx: Tx, instance_id: str) -> Instance | None:
 def orders_for(tx: Tx, instance_id: str) -> Orders:
     """What every reply to this instance tells it."""
     instance = tx.instance(instance_id)
-    return Orders(cancel=tuple(str(name) for name in tx.cancel_orders(instance.id))) if instance else Orders()
+    return Orders(cancel=cancelled(tx.cancel_orders([instance.id]).get(instance.id, ()))) if instance else Orders()
+
+
+def cancelled(names: Iterable[LeaseName]) -> tuple[str, ...]:
+    """The leases to stop as orders name them."""
+    return tuple(str(name) for name in names)
 
 
 def _repeat(tx: Tx, instance: Instance, request: int, terms: Terms) -> list[Granted]:

@@ -33,8 +33,7 @@ class Recorded(NamedTuple):
 
 def record(tx: Tx, death: Death, terms: Terms) -> Recorded:
     """Bury an instance, even one never heard of, and settle its leases at once. Raises InstanceDead."""
-    living(tx, death.instance_id)
-    adopter = tx.meet(death.instance_id, death.worker_id)
+    adopter = living(tx.meet(death.instance_id, death.worker_id))
     dead = tx.meet(death.dead_instance_id, death.dead_worker_id)
     tx.bury(dead.id)
     own = {LeaseName(row.id, row.lease or 0) for row in tx.leases(dead.id)}

@@ -39,8 +39,7 @@ def heartbeat(
 ) -> Answered:
     """Renew what is listed, end what is not, take back what silence ended; `news` are task types to learn.
     Raises InstanceDead."""
-    living(tx, beat.instance_id)
-    instance = tx.meet(beat.instance_id, beat.worker_id)
+    instance = living(tx.meet(beat.instance_id, beat.worker_id))
     if beat.seq <= instance.seq:
         return Answered({}, orders_for(tx, beat.instance_id), tx.now.wall, taken=False)
     tx.seen(instance.id, beat.seq, beat.host)

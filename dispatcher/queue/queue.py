@@ -10,7 +10,7 @@ from typing import Any
 from dispatcher.errors import Foreign, NotFound, Unavailable
 from dispatcher.model import Granted, LeaseName, Orders, State, TaskFilter, Upload
 from dispatcher.queue import control, death, silence
-from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders_for
+from dispatcher.queue.claim import Claim, Claimed, cancelled, claim, claim_classic, is_repeat, orders_for
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.report import Outcome, Verdict, report
@@ -22,6 +22,7 @@ from dispatcher.queue.watch import Watchers
 from dispatcher.store.base import Store, Tx
 
 REAP_LIMIT = 500
+ELSEWHERE_S = 0.25  # how often a client that waits for tasks looks whether they ended at another dispatcher
 ANSWER_BYTES = 16 * 2**20
 GATHER_S = 0.02
 
@@ -86,6 +87,7 @@ class Queue:
 
     def _claim_or_park(self, tx: Tx, parked: Parked, outdated: bool) -> Claimed | None:
         asked = parked.asked
+        self.waiting.unpark(parked)  # by an earlier run of this operation
         known = tx.instance(asked.instance_id)
         granted = claim(tx, asked, self.terms, only_repeat=outdated)
         orders = orders_for(tx, asked.instance_id)
@@ -239,8 +241,9 @@ class Queue:
                     still_open = reader.count_open(ids)
                     ended = reader.outcomes(ids, ANSWER_BYTES)
                 left = deadline - time.monotonic()
-                if ended or not still_open or left <= 0 or self.watchers.closed or not event.wait(left):
+                if ended or not still_open or left <= 0 or self.watchers.closed:
                     return ended, still_open
+                event.wait(min(left, ELSEWHERE_S) if self.store.shared else left)
                 if still_open > 1:
                     time.sleep(min(GATHER_S, left))
 
@@ -270,17 +273,32 @@ class Queue:
         with self.store.read() as reader:
             return reader.next_due()
 
-    def reap(self, last: int | None) -> tuple[int, int]:
+    def reap(self, last: int | None) -> tuple[int, int | None]:
         """One pass over expired leases: how many ended, and when it was on the steady clock. `last` is when the last
         pass succeeded; after a gap, judged inside the transaction, every live lease gets its full length anew first."""
 
-        def step(tx: Tx) -> tuple[int, int]:
-            if last is None or tx.now.steady - last > self.terms.gap_ms:
+        def step(tx: Tx) -> tuple[int, int | None]:
+            passed = tx.touch(last)
+            if passed is None:
+                return 0, last
+            if tx.now.steady - passed > self.terms.gap_ms:
                 tx.extend_all(self.terms.silence_ms)
-            tx.touch()
             return silence.reap(tx, REAP_LIMIT), tx.now.steady
 
         return self.store.write(step)
+
+    def look_around(self) -> int:
+        """Serve the waiting claims what other dispatchers made ready, and end the waits of those whom other dispatchers
+        left new orders; how many waited."""
+        waited = len(self.waiting)
+        if waited:
+            self.waiting.dismiss_ordered(self.store.write(self._look))
+        return waited
+
+    def _look(self, tx: Tx) -> dict[int, Orders]:
+        tx.look_afresh()
+        orders = tx.cancel_orders(self.waiting.instances())
+        return {instance: Orders(cancel=cancelled(names)) for instance, names in orders.items()}
 
     def make_ready(self, limit: int) -> int:
         """Make due tasks ready; how many."""

@@ -6,13 +6,13 @@ COMMIT, nobody else wakes. A waiter that is dismissed (a higher number, orders, 
 """
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from dispatcher.errors import DispatcherError, Unavailable
-from dispatcher.model import Lane
+from dispatcher.model import Lane, Orders
 from dispatcher.queue.claim import Claim, Claimed, grant, orders_for
 from dispatcher.store.base import Tx
-from dispatcher.store.writer import Settle
+from dispatcher.store.writer import Serving
 
 MOST_REMEMBERED = 100_000
 
@@ -66,6 +66,11 @@ class Waiting:
             self._parked[asked.instance_id] = parked
             return True
 
+    def unpark(self, parked: Parked) -> None:
+        """The operation that parked a claim did not count: it runs again."""
+        with self._lock:
+            self._forget(parked)
+
     def wait(self, parked: Parked) -> Claimed | None:
         """Block until served (the answer), or dismissed or timed out (None); raises what made the serving fail."""
         if not parked.latch.acquire(timeout=parked.asked.wait_ms / 1000) and not self.leave(parked):
@@ -83,17 +88,17 @@ class Waiting:
             self._forget(parked)
             return True
 
-    def serve(self, tx: Tx) -> Settle | None:
+    def serve(self, tx: Tx) -> Serving | None:
         """Grant what became ready in this transaction to those that wait for it, the longest waiting first."""
         if not self._parked or not tx.fresh_lanes():
             return None
-        served: list[tuple[Parked, Claimed]] = []
+        served = _Served(self)
         try:
-            self._serve_hungry(tx, served)
-        except BaseException:  # what was granted is undone
-            self._settle(served, Unavailable("the waiting claims could not be served"))
+            self._serve_hungry(tx, served.answers)
+        except BaseException:  # what was granted is undone, and the next try may fail as well: they shall not hang
+            served.settle(Unavailable("the waiting claims could not be served"))
             raise
-        return (lambda failure: self._settle(served, failure)) if served else None
+        return served if served.answers else None
 
     def _serve_hungry(self, tx: Tx, served: list[tuple[Parked, Claimed]]) -> None:
         for parked in self._hungry():
@@ -126,12 +131,31 @@ class Waiting:
             if parked.leaving:
                 self._dismiss(parked)
 
-    def _settle(self, served: list[tuple[Parked, Claimed]], failure: DispatcherError | None) -> None:
+    def settle(self, answers: list[tuple[Parked, Claimed]], failure: DispatcherError | None) -> None:
+        """Answer those that were served: durably, or with what made it fail."""
         with self._lock:
-            for parked, answer in served:
+            for parked, answer in answers:
                 parked.served, parked.error = answer, failure
                 self._forget(parked)
                 parked.latch.release()
+
+    def put_back(self, answers: list[tuple[Parked, Claimed]]) -> None:
+        """What was granted is undone: they wait on."""
+        for parked, _ in answers:
+            self._let_go(parked)
+
+    def instances(self) -> list[int]:
+        """The known instances that wait."""
+        with self._lock:
+            return [parked.instance for parked in self._parked.values() if parked.instance is not None]
+
+    def dismiss_ordered(self, orders: Mapping[int, Orders]) -> None:
+        """End the waits of those who do not know their orders yet."""
+        with self._lock:
+            for parked in list(self._parked.values()):
+                new = None if parked.instance is None else orders.get(parked.instance)
+                if new is not None and new.differ(parked.asked.orders):
+                    self._dismiss(parked)
 
     def dismiss(self, instances: Collection[int]) -> None:
         """End the waits of these instances: there are new orders for them."""
@@ -161,3 +185,17 @@ class Waiting:
     def _forget(self, parked: Parked) -> None:
         if self._parked.get(parked.asked.instance_id) is parked:
             del self._parked[parked.asked.instance_id]
+
+
+class _Served:
+    """What one transaction grants to waiting claims (`store/writer.py`: Serving)."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        self._waiting = waiting
+        self.answers: list[tuple[Parked, Claimed]] = []
+
+    def settle(self, failure: DispatcherError | None) -> None:
+        self._waiting.settle(self.answers, failure)
+
+    def undo(self) -> None:
+        self._waiting.put_back(self.answers)

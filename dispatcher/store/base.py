@@ -2,7 +2,8 @@
 
 All writes of one operation happen in one transaction: `Store.write(op)` runs `op(tx)` and returns only
 after its COMMIT was durable; if `op` raises, nothing that it wrote remains. Operations of many threads share a
-transaction (`writer.py`), each isolated from the failures of the others.
+transaction (`writer.py`), each isolated from the failures of the others; an operation may be run again.
+A store may be shared with other dispatchers: what an operation decides upon it locks (`tasks`, `meet`, `expired`).
 
 Every write to a leased task is fenced by (task_id, token, in_progress); touching nothing is an ordinary answer.
 Lists come in and go out: a single call is a list of one. `tests/store/` holds every implementation to this page.
@@ -29,7 +30,7 @@ from dispatcher.model import (
     TaskRow,
     Upload,
 )
-from dispatcher.store.writer import Settle
+from dispatcher.store.writer import Serving
 
 T = TypeVar("T")
 
@@ -50,6 +51,9 @@ class Tx(Protocol):
     def fresh_lanes(self) -> list[Lane]:
         """The lanes that gained ready tasks in this transaction and still hold some."""
 
+    def look_afresh(self) -> None:
+        """Count the lanes that other dispatchers filled among the fresh ones."""
+
     def insert(self, tasks: Sequence[NewTask]) -> list[int]:
         """Store tasks as pending, ready when due; their ids, in order, never used before."""
 
@@ -67,7 +71,7 @@ class Tx(Protocol):
         """The classic instance of this worker_id, if it is known."""
 
     def meet(self, instance_id: str | None, worker_id: str) -> Instance:
-        """The instance, made when it is new; without an id the classic instance of the worker_id."""
+        """The instance, made when it is new, locked; without an id the classic instance of the worker_id."""
 
     def seen(self, instance: int, seq: int, host: str | None) -> None:
         """Record an answered heartbeat: its time, its number and, unless None, the host metadata as JSON text."""
@@ -126,8 +130,8 @@ class Tx(Protocol):
     def leases(self, instance: int) -> list[TaskRow]:
         """The tasks with live leases of this instance."""
 
-    def cancel_orders(self, instance: int) -> list[LeaseName]:
-        """The instance's live leases whose task was asked to be cancelled."""
+    def cancel_orders(self, instances: Sequence[int]) -> Mapping[int, list[LeaseName]]:
+        """The live leases of these instances whose task was asked to be cancelled; those with none are absent."""
 
     def renew(self, names: Sequence[LeaseName], length: int) -> set[LeaseName]:
         """Let live leases last `length` from now, confirmed and listed; the names that matched."""
@@ -142,13 +146,14 @@ class Tx(Protocol):
         """Record progress, notes and checkpoints of live leases; those of other leases are ignored."""
 
     def expired(self, limit: int) -> list[TaskRow]:
-        """Tasks whose live lease is over, the oldest first."""
+        """Tasks whose live lease is over, the oldest first, locked."""
 
     def extend_all(self, floor: int) -> None:
         """The gap rule: every live lease gets its full length anew from now, at least `floor`."""
 
-    def touch(self) -> None:
-        """Write one row: proof that the store takes writes."""
+    def touch(self, last: int | None) -> int | None:
+        """A reaper's pass begins: write one row, proof that the store takes writes; when the last pass succeeded, on
+        the steady clock, 0 if never. `last` is what this dispatcher knows. None while another dispatcher is at it."""
 
     # control
     def request_cancel(self, ids: Sequence[int]) -> list[TaskRow]:
@@ -225,7 +230,14 @@ class Store(Protocol):
     def healthy(self) -> bool:
         """Whether the last transaction could be committed."""
 
-    def on_commit(self, before: Callable[[Any], Settle | None], after: Callable[[list[int]], None]) -> None:
+    @property
+    def shared(self) -> bool:
+        """Whether other dispatchers may use the same database."""
+
+    def on_news(self, call: Callable[[], None]) -> None:
+        """Hook: another dispatcher made tasks ready. A hint: it may never come."""
+
+    def on_commit(self, before: Callable[[Any], Serving | None], after: Callable[[list[int]], None]) -> None:
         """Hooks: `before(tx)` runs inside each transaction and is settled after it; `after` hears which tasks ended."""
 
     def now(self) -> Now:

@@ -5,12 +5,16 @@ each operation so that one that raises harms nobody, lets the waiting claims be 
 (`before_commit`), commits, and only then wakes the callers: nothing is answered that is not durable (I1).
 While a COMMIT waits for the disk, the next group gathers by itself; there is no timer.
 
-When the transaction itself fails, every caller of the group gets the same error and the session is opened anew.
+When the transaction itself fails, every caller of the group gets the same error and the session is opened anew. One
+that failed by chance (RunAgain) is run once more from its start, a bounded number of times, before anybody is told:
+an operation may therefore run several times, and what it does beside the store must not mind.
 """
 
 import logging
 import queue
+import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,7 +24,7 @@ log = logging.getLogger("taskmill.writer")
 T = TypeVar("T")
 X = TypeVar("X", covariant=True)
 MAX_GROUP = 256
-Settle = Callable[[DispatcherError | None], None]
+PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # before a group is run again, with full jitter
 
 
 class GroupFailed(Exception):
@@ -29,6 +33,22 @@ class GroupFailed(Exception):
     def __init__(self, cause: DispatcherError) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+class RunAgain(GroupFailed):
+    """The whole transaction is gone by chance: run once more, it may well succeed."""
+
+
+class Serving(Protocol):
+    """What `before_commit` promised to those who wait, until the COMMIT decides."""
+
+    def settle(self, failure: DispatcherError | None) -> None:
+        """Answer them: it is durable, or it failed."""
+        ...
+
+    def undo(self) -> None:
+        """It never happened: they wait on."""
+        ...
 
 
 class Session(Protocol[X]):
@@ -67,7 +87,7 @@ class _Call(Generic[T]):
         self.latch.acquire()
 
 
-def _nothing_waits(_: Any) -> Settle | None:
+def _nothing_waits(_: Any) -> Serving | None:
     return None
 
 
@@ -75,7 +95,7 @@ class Writer(Generic[X]):
     """The writer thread and the queue before it."""
 
     def __init__(self, session: Session[X]) -> None:
-        self.before_commit: Callable[[X], Settle | None] = _nothing_waits
+        self.before_commit: Callable[[X], Serving | None] = _nothing_waits
         self.after_commit: Callable[[list[int]], None] = lambda finished: None
         self.commits = 0
         self.healthy = True
@@ -129,27 +149,43 @@ class Writer(Generic[X]):
         return group, False
 
     def _commit_group(self, group: list[_Call[Any]]) -> None:
-        settle, failure = None, None
+        for pause in PAUSES_S:
+            serving, failure = self._try_group(group)
+            if not isinstance(failure, RunAgain):
+                break
+            log.debug("transaction runs again: %s", failure)
+            if serving is not None:
+                serving.undo()
+            time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
+        else:
+            serving, failure = self._try_group(group)
+        if failure is not None:
+            log.warning("transaction failed: %s", failure)
+        self.healthy = self.healthy and failure is None
+        self._answer(group, serving, failure.cause if failure else None)
+
+    def _try_group(self, group: list[_Call[Any]]) -> tuple[Serving | None, GroupFailed | None]:
+        """Run the group once; what it promised to those who wait, and why it failed."""
+        serving, failure = None, None
         try:
             self._session.begin()
             for call in group:
                 self._attempt(call)
-            settle = self._serve_waiting()
+            serving = self._serve_waiting()
             if self._session.commit():
                 self.healthy = True
             self.commits += 1
         except GroupFailed as error:
-            failure = error.cause
-            log.warning("transaction failed: %s", failure)
+            failure = error
         except Exception:  # whatever it is, the writer must live and its callers be told
-            failure = Unavailable("the store failed; its log says why")
+            failure = GroupFailed(Unavailable("the store failed; its log says why"))
             log.exception("transaction failed")
         if failure is not None:
-            self.healthy = False
             self._session.rollback()
-        self._answer(group, settle, failure)
+        return serving, failure
 
     def _attempt(self, call: _Call[Any]) -> None:
+        call.error = None
         try:
             call.answer = self._session.attempt(call.op)
         except GroupFailed:
@@ -157,7 +193,7 @@ class Writer(Generic[X]):
         except Exception as error:  # whatever the operation raised belongs to its caller
             call.error = error
 
-    def _serve_waiting(self) -> Settle | None:
+    def _serve_waiting(self) -> Serving | None:
         try:
             return self._session.attempt(self.before_commit)
         except GroupFailed:
@@ -166,13 +202,13 @@ class Writer(Generic[X]):
             log.exception("serving the waiting claims failed")
             return None
 
-    def _answer(self, group: list[_Call[Any]], settle: Settle | None, failure: DispatcherError | None) -> None:
+    def _answer(self, group: list[_Call[Any]], serving: Serving | None, failure: DispatcherError | None) -> None:
         for call in group:
             call.error = call.error or failure
             call.latch.release()
         try:
-            if settle is not None:
-                settle(failure)
+            if serving is not None:
+                serving.settle(failure)
             if failure is None and (finished := self._session.finished()):
                 self.after_commit(finished)
         except Exception:  # a hook must not end the writer

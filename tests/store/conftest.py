@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_kit import KINDS, FakeClock, MakeStore, Mill, StoreKind
+from postgres_server import Schemas, running
+from store_kit import KINDS, FakeClock, MakeStore, Mill, PostgresKind, SqliteKind, StoreKind
 
 from dispatcher.clock import Clock
 from dispatcher.store.base import Store
@@ -20,9 +21,31 @@ def tmp_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(params=sorted(KINDS))
-def kind(request: pytest.FixtureRequest) -> StoreKind:
-    return KINDS[request.param]
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The server that DATABASE_URL names, or one of our own."""
+    if given := os.environ.get("DATABASE_URL"):
+        yield given
+        return
+    with running() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def schemas(postgres_url: str) -> Iterator[Schemas]:
+    made = Schemas(postgres_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Iterator[StoreKind]:
+    if request.param == "sqlite":
+        yield SqliteKind()
+        return
+    schemas: Schemas = request.getfixturevalue("schemas")
+    yield PostgresKind(schemas)
+    schemas.drop()
 
 
 @pytest.fixture

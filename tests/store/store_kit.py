@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from postgres_server import Schemas
 
 from dispatcher.clock import Clock, Now
 from dispatcher.errors import Unavailable
@@ -25,6 +26,7 @@ from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.submit import Submission
 from dispatcher.queue.terms import PROVISIONAL_MS, Terms
 from dispatcher.store.base import Store
+from dispatcher.store.postgres import PostgresStore
 from dispatcher.store.sqlite import SqliteStore
 from dispatcher.store.writer import GroupFailed
 
@@ -55,20 +57,49 @@ class FakeClock:
         self.steady += int(seconds * SECOND)
 
 
-@dataclass(frozen=True)
-class StoreKind:
+class StoreKind(Protocol):
     """How to open a store, and a number that rises with every commit that wrote something."""
 
-    make: MakeStore
-    written: Callable[[Store], int]
+    def make(self, folder: Path, clock: Clock) -> Store:
+        """Open the database that belongs to a folder."""
+        ...
+
+    def written(self, store: Store) -> int: ...
 
 
-KINDS = {
-    "sqlite": StoreKind(
-        make=lambda folder, clock: SqliteStore(folder / "queue.db", clock),
-        written=lambda store: store.describe()["wal_bytes"],
-    ),
-}
+class SqliteKind:
+    """A file in the folder."""
+
+    def make(self, folder: Path, clock: Clock) -> Store:
+        return SqliteStore(folder / "queue.db", clock)
+
+    def written(self, store: Store) -> int:
+        return int(store.describe()["wal_bytes"])
+
+
+class PostgresKind:
+    """A schema for each folder."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+        self._urls: dict[Path, str] = {}
+
+    def url(self, folder: Path) -> str:
+        """The database that belongs to a folder."""
+        if folder not in self._urls:
+            self._urls[folder] = self._schemas.new()
+        return self._urls[folder]
+
+    def make(self, folder: Path, clock: Clock) -> Store:
+        return PostgresStore(self.url(folder), clock, notify=False)  # right without hints
+
+    def written(self, store: Store) -> int:
+        """The next transaction number: every transaction that writes, or only locks a row, takes one."""
+        with store.read() as reader:
+            return int(reader.db.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone()[0])  # type: ignore[attr-defined]
+
+
+KINDS = ("postgresql", "sqlite")
 
 
 class Mill:

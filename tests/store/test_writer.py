@@ -9,7 +9,7 @@ import pytest
 from store_kit import PATIENCE, Later, until
 
 from dispatcher.errors import StorageFull, Unavailable
-from dispatcher.store.writer import MAX_GROUP, GroupFailed, Writer
+from dispatcher.store.writer import MAX_GROUP, PAUSES_S, GroupFailed, RunAgain, Writer
 
 
 class ListSession:
@@ -23,6 +23,7 @@ class ListSession:
         self.gate.set()
         self.committing = threading.Event()
         self.failing: Exception | None = None
+        self.chances = 0  # how many commits fail by chance
         self.ended: list[int] = []
         self.rolled_back = 0
         self.closed = False
@@ -42,6 +43,9 @@ class ListSession:
     def commit(self) -> None:
         self.committing.set()
         assert self.gate.wait(PATIENCE)
+        if self.chances:
+            self.chances -= 1
+            raise RunAgain(Unavailable("by chance"))
         if self.failing:
             raise GroupFailed(self.failing)
         self.durable += self.pending
@@ -55,6 +59,20 @@ class ListSession:
 
     def close(self) -> None:
         self.closed = True
+
+
+class Promise:
+    """What a hook promised to those who wait."""
+
+    def __init__(self) -> None:
+        self.settled: list[object] = []
+        self.undone = 0
+
+    def settle(self, failure: object) -> None:
+        self.settled.append(failure)
+
+    def undo(self) -> None:
+        self.undone += 1
 
 
 @pytest.fixture
@@ -167,11 +185,12 @@ def test_group_that_cannot_begin_fails_whole(
 
 
 def test_hook_runs_inside_the_transaction_and_is_settled_after_it(writer: Writer[Any], session: ListSession) -> None:
-    settled: list[object] = []
+    promise = Promise()
+    settled = promise.settled
 
-    def serve(tx: Any) -> Callable[[object], None]:
+    def serve(tx: Any) -> Promise:
         tx.append("served")
-        return settled.append
+        return promise
 
     writer.before_commit = serve
     writer.run(lambda tx: tx.append("op"))
@@ -181,6 +200,42 @@ def test_hook_runs_inside_the_transaction_and_is_settled_after_it(writer: Writer
     with pytest.raises(StorageFull):
         writer.run(lambda tx: tx.append("lost"))
     until(lambda: settled == [None, session.failing])
+
+
+def test_group_that_failed_by_chance_runs_again_and_nobody_hears_of_it(
+    writer: Writer[Any], session: ListSession
+) -> None:
+    promises: list[Promise] = []
+    writer.before_commit = lambda tx: promises.append(Promise()) or promises[-1]
+    session.chances = 3
+    assert writer.run(lambda tx: (tx.append("op"), "answer")[1]) == "answer"
+    assert session.durable == ["op"]
+    assert session.rolled_back == 3
+    until(lambda: promises[-1].settled)
+    assert [(promise.settled, promise.undone) for promise in promises] == [([], 1)] * 3 + [([None], 0)]
+    assert writer.healthy
+
+
+def test_chance_has_an_end(writer: Writer[Any], session: ListSession) -> None:
+    session.chances = len(PAUSES_S) + 1
+    with pytest.raises(Unavailable, match="by chance"):
+        writer.run(lambda tx: tx.append("op"))
+    assert not writer.healthy
+    writer.run(lambda tx: tx.append("next"))
+    assert session.durable == ["next"]
+
+
+def test_error_of_an_earlier_run_is_forgotten(writer: Writer[Any], session: ListSession) -> None:
+    session.chances = 1
+    calls: list[int] = []
+
+    def op(tx: Any) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        return 7
+
+    assert writer.run(op) == 7
 
 
 def test_ends_are_told_after_a_commit_only(writer: Writer[Any], session: ListSession) -> None:
@@ -202,7 +257,9 @@ def test_hook_that_raises_harms_nobody(writer: Writer[Any], session: ListSession
         raise ZeroDivisionError
 
     if hook == "settle":
-        writer.before_commit = lambda tx: broken
+        promise = Promise()
+        promise.settle = broken  # type: ignore[method-assign]
+        writer.before_commit = lambda tx: promise
     else:
         setattr(writer, hook, broken)
     for n in range(3):

@@ -185,11 +185,14 @@ class LeaseOps:
         sql = f"SELECT {TASK} FROM tasks WHERE lease_instance = ? AND lease_expires IS NOT NULL"
         return [_row(row) for row in self.db.execute(sql, (instance,))]
 
-    def cancel_orders(self, instance: int) -> list[LeaseName]:
+    def cancel_orders(self, instances: Sequence[int]) -> Mapping[int, list[LeaseName]]:
         """Live leases to be cancelled."""
-        sql = """SELECT id, lease FROM tasks
+        sql = """SELECT lease_instance, id, lease FROM tasks
                  WHERE lease_instance = ? AND cancel_requested_at IS NOT NULL AND lease_expires IS NOT NULL"""
-        return [LeaseName(*row) for row in self.db.execute(sql, (instance,))]
+        found: dict[int, list[LeaseName]] = {}
+        for instance, *name in self.db.executemany(sql, [(i,) for i in instances]):
+            found.setdefault(instance, []).append(LeaseName(*name))
+        return found
 
     def renew(self, names: Sequence[LeaseName], length: int) -> set[LeaseName]:
         """Renew live leases."""
@@ -217,9 +220,10 @@ class LeaseOps:
         sql = "UPDATE tasks SET lease_expires = ? + max(lease_length, ?) WHERE lease_expires IS NOT NULL"
         self.db.execute(sql, (self.now.steady, floor))
 
-    def touch(self) -> None:
-        """Write one row."""
+    def touch(self, last: int | None) -> int | None:
+        """Write one row; what an earlier life wrote there was on another steady clock."""
         self.db.execute("INSERT OR REPLACE INTO meta VALUES ('reaper_at', ?)", (self.now.steady,))
+        return last or 0
 
 
 def _row(row: Sequence[Any]) -> TaskRow:

@@ -9,26 +9,10 @@ import apsw
 from dispatcher.clock import Now
 from dispatcher.model import State, TaskFilter
 from dispatcher.store.sqlite.counts import READY
+from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected
 
-VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.priority, t.attempts, t.max_attempts,
-    t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at, t.cancel_requested_at, t.lease,
-    i.worker_id AS assigned_to, d.data, d.tags, p.done, p.total, p.note, r.body AS result, r.run_ms,
-    u.bytes, u.sha256, u.media_type,
-    CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
-        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
-    FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
-    LEFT JOIN instances AS i ON i.id = t.lease_instance
-    LEFT JOIN progress AS p ON p.task_id = t.id
-    LEFT JOIN results AS r ON r.task_id = t.id
-    LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'"""
 FINISHED = "SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL"
 COUNT_OPEN = "SELECT count(*) FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
-ATTEMPTS = """SELECT e.attempt, e.generation, e.how, e.charged, e.claimed_at, e.ended_at, e.error, i.worker_id
-    FROM ended_leases AS e LEFT JOIN instances AS i ON i.id = e.instance WHERE e.task_id = ? ORDER BY e.id"""
-WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at, host,
-    (SELECT count(*) FROM tasks WHERE lease_instance = instances.id AND lease_expires IS NOT NULL) AS leases
-    FROM instances WHERE seen_at >= ? OR id IN (SELECT lease_instance FROM tasks WHERE lease_expires IS NOT NULL)
-    ORDER BY worker_id, id"""
 # each lane, each priority in it: the head of that level is its oldest
 OLDEST = """WITH RECURSIVE levels (lane, level) AS (
         SELECT lane_id, (SELECT max(priority) FROM tasks WHERE lane_id = c.lane_id AND ready = 1)
@@ -58,19 +42,16 @@ class SqliteReader:
     def task(self, task_id: int) -> dict[str, Any] | None:
         """Everything about a task."""
         found = self._dicts(f"{VIEW} WHERE t.id = ?", (task_id,))
-        return {**found[0], "ended": self._dicts(ATTEMPTS, (task_id,))} if found else None
+        return {**found[0], "ended": self._dicts(ATTEMPTS.format(mark="?"), (task_id,))} if found else None
 
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int, max_bytes: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first."""
-        clauses, values = _where(wanted)
-        if after is not None:
-            clauses, values = [*clauses, "t.id < ?"], [*values, after]
-        where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
-        return _fitting(self._each(f"{VIEW} {where} ORDER BY t.id DESC LIMIT ?", [*values, limit]), max_bytes)
+        where, values = selected(wanted, after, "?")
+        return fitting(self._each(f"{VIEW} {where} ORDER BY t.id DESC LIMIT ?", [*values, limit]), max_bytes)
 
     def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
         """Those of the tasks that have ended, as many as fit."""
-        return _fitting(self._each(f"{VIEW} WHERE t.id IN ({FINISHED})", (json.dumps(ids),)), max_bytes)
+        return fitting(self._each(f"{VIEW} WHERE t.id IN ({FINISHED})", (json.dumps(ids),)), max_bytes)
 
     def count_open(self, ids: Sequence[int]) -> int:
         """How many of the tasks exist and have not ended."""
@@ -85,15 +66,11 @@ class SqliteReader:
 
     def counts(self) -> dict[tuple[str, str], dict[str, int]]:
         """Tasks by state for each (queue, task_type)."""
-        sql = "SELECT queue, task_type, state, sum(n) FROM counts JOIN lanes ON id = lane_id GROUP BY 1, 2, 3"
-        found: dict[tuple[str, str], dict[str, int]] = {}
-        for queue, task_type, state, n in self.db.execute(sql):
-            found.setdefault((queue, task_type), {})[state] = n
-        return found
+        return by_state(self.db.execute(COUNTS))
 
     def workers(self, since: int) -> list[dict[str, Any]]:
         """Instances seen since then, and holders of leases."""
-        return self._dicts(WORKERS, (since,))
+        return self._dicts(WORKERS.format(mark="?"), (since,))
 
     def oldest_ready(self) -> int | None:
         """The earliest run_at among ready tasks."""
@@ -114,36 +91,3 @@ class SqliteReader:
     def type_schemas(self) -> dict[str, str | None]:
         """The registered task types and their payload schemas."""
         return dict(self.db.execute("SELECT name, schema FROM task_types"))
-
-
-def _fitting(rows: Iterator[dict[str, Any]], max_bytes: int) -> list[dict[str, Any]]:
-    """As many rows as fit, at least one."""
-    found: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        size += len(row["result"] or "") + len(row["data"])
-        if found and size > max_bytes:
-            break
-        found.append(row)
-    return found
-
-
-def _where(wanted: TaskFilter) -> tuple[list[str], list[Any]]:
-    clauses: list[str] = []
-    values: list[Any] = []
-    simple = {
-        "t.state = ?": wanted.state and wanted.state.value,
-        "l.queue = ?": wanted.queue,
-        "l.task_type = ?": wanted.task_type,
-    }
-    for clause, value in simple.items():
-        if value is not None:
-            clauses.append(clause)
-            values.append(value)
-    if wanted.tag is not None:
-        clauses.append("t.id IN (SELECT task_id FROM task_tags WHERE tag = ?)")
-        values.append(wanted.tag)
-    if wanted.ids is not None:
-        clauses.append(f"t.id IN ({', '.join('?' * len(wanted.ids))})")
-        values.extend(wanted.ids)
-    return clauses, values

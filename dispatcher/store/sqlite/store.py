@@ -17,7 +17,7 @@ from dispatcher.errors import DispatcherError, StorageFull, Unavailable
 from dispatcher.store.sqlite import opening
 from dispatcher.store.sqlite.reader import SqliteReader
 from dispatcher.store.sqlite.tx import SqliteTx
-from dispatcher.store.writer import GroupFailed, Settle, Writer
+from dispatcher.store.writer import GroupFailed, Serving, Writer
 
 log = logging.getLogger("taskmill.store")
 T = TypeVar("T")
@@ -28,6 +28,8 @@ BROKEN = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, a
 
 class SqliteStore:
     """One queue in one SQLite file, held by one dispatcher."""
+
+    shared = False
 
     def __init__(self, path: Path, clock: Clock | None = None, vfs: str | None = None) -> None:
         self._path, self._vfs = path, vfs
@@ -45,9 +47,12 @@ class SqliteStore:
         for _ in range(READERS):
             self._readers.put(opening.open_reader(path, vfs))
 
-    def on_commit(self, before: Callable[[SqliteTx], Settle | None], after: Callable[[list[int]], None]) -> None:
+    def on_commit(self, before: Callable[[SqliteTx], Serving | None], after: Callable[[list[int]], None]) -> None:
         """Hooks: serve waiting claims inside each transaction; hear which tasks it ended."""
         self._writer.before_commit, self._writer.after_commit = before, after
+
+    def on_news(self, call: Callable[[], None]) -> None:
+        """Never: there are no other dispatchers."""
 
     @property
     def healthy(self) -> bool:
@@ -73,9 +78,14 @@ class SqliteStore:
             with _one_moment(db):
                 yield SqliteReader(db, self._clock.now())
         except apsw.Error as error:
-            raise _cause(error) from error
+            raise cause(error) from error
         finally:
             self._readers.put(db)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     def describe(self) -> dict[str, Any]:
         """Engine, version and sizes, for /health."""
@@ -130,7 +140,7 @@ class _Session:
             self._connection().execute("BEGIN IMMEDIATE")
             self._changes = self._connection().total_changes()
         except Exception as error:  # whatever keeps the file from being opened
-            raise GroupFailed(_cause(error)) from error
+            raise GroupFailed(cause(error)) from error
         self.tx().start(self._clock.now())
 
     def attempt(self, op: Callable[[SqliteTx], T]) -> T:
@@ -143,7 +153,7 @@ class _Session:
             db.execute("RELEASE op")
             return answer
         except BROKEN as error:
-            raise GroupFailed(_cause(error)) from error
+            raise GroupFailed(cause(error)) from error
         except Exception:
             self._undo(mark)
             raise
@@ -155,7 +165,7 @@ class _Session:
         try:
             db.execute("ROLLBACK TO op; RELEASE op")
         except apsw.Error as error:  # half an operation must not be committed
-            raise GroupFailed(_cause(error)) from error
+            raise GroupFailed(cause(error)) from error
         self.tx().undo(mark)
 
     def commit(self) -> bool:
@@ -166,7 +176,7 @@ class _Session:
             wrote = db.total_changes() != self._changes
             db.execute("COMMIT")
         except apsw.Error as error:
-            raise GroupFailed(_cause(error)) from error
+            raise GroupFailed(cause(error)) from error
         self.tx().settled()
         return wrote
 
@@ -210,7 +220,8 @@ class _Session:
         return str(db.execute("SELECT value FROM meta WHERE key = 'store_id'").get)
 
 
-def _cause(error: Exception) -> DispatcherError:
+def cause(error: Exception) -> DispatcherError:
+    """What callers are told of a failure of SQLite."""
     # a quota or a limit on the size of files shows as a write that failed
     if "disk is full" in str(error) or getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE:
         return StorageFull()

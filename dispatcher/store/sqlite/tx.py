@@ -62,6 +62,9 @@ class SqliteTx(LeaseOps):
         """The lanes that gained ready tasks in this transaction."""
         return self.counts.fresh_lanes()
 
+    def look_afresh(self) -> None:
+        """Nothing: there are no other dispatchers."""
+
     def insert(self, tasks: Sequence[NewTask]) -> list[int]:
         """Store tasks as pending."""
         wall = self.now.wall

@@ -1,0 +1,16 @@
+"""The waker: where several dispatchers share a store, looks after what the others did for those who wait here."""
+
+from dispatcher.clock import Now
+from dispatcher.queue import Queue
+
+
+class Waker:
+    """Reads, and only while somebody waits. A hint from another dispatcher hurries its loop; without one it is late by
+    the loop's interval."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def run_once(self, now: Now) -> int:
+        """Look around once; how many claims waited."""
+        return self._queue.look_around()

@@ -1,0 +1,101 @@
+"""Connections: how the URL is read, what every session is set to, and what an error of the driver means to us.
+
+A dispatcher that is stopped inside a transaction would hold its row locks against all others: the server ends such a
+session after `IDLE_MS`, and nobody waits for a lock longer than `LOCK_MS`. A dead network shows within `DEAD_MS`.
+"""
+
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+
+from dispatcher.errors import CannotOpen, DispatcherError, StorageFull, Unavailable
+
+log = logging.getLogger("taskmill.store")
+IDLE_MS, LOCK_MS, STATEMENT_MS, DEAD_MS = 5_000, 2_000, 30_000, 10_000
+DEFAULTS: dict[str, Any] = {
+    "application_name": "taskmill",
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": DEAD_MS,
+    "target_session_attrs": "read-write",  # of several hosts in the URL: the one that is not a standby
+}
+SETTINGS = {
+    "idle_in_transaction_session_timeout": IDLE_MS,
+    "lock_timeout": LOCK_MS,
+    "statement_timeout": STATEMENT_MS,
+    "jit": "off",
+}
+BY_CHANCE = (errors.SerializationFailure, errors.DeadlockDetected)  # the same again may well succeed
+# one operation met a lock or took too long; the others of its group are well
+REFUSED = (errors.LockNotAvailable, errors.QueryCanceled)
+AWAY = (
+    errors.OperationalError,  # the driver's own: no connection, or it was cut
+    errors.InterfaceError,
+    errors.ReadOnlySqlTransaction,  # a failover: this one has become the standby
+    errors.IdleInTransactionSessionTimeout,
+    errors.InFailedSqlTransaction,
+)
+
+
+def shown(url: str) -> str:
+    """The URL without its password and options, for messages."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2] or "local socket"
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def parameters(url: str) -> dict[str, Any]:
+    """What to connect with: the URL's own words, our defaults for the rest. Raises CannotOpen."""
+    try:
+        return {**DEFAULTS, **conninfo_to_dict(url)}
+    except psycopg.Error as error:
+        raise CannotOpen(f"DATABASE_URL cannot be read: {_first_line(error)}") from None
+
+
+def connect(given: dict[str, Any]) -> psycopg.Connection:
+    """A session in autocommit mode, set as ours are. Raises what the driver does."""
+    db = psycopg.connect(autocommit=True, **given)
+    configure(db)
+    return db
+
+
+def configure(db: psycopg.Connection) -> None:
+    """Set a session; what an engine does not know is left."""
+    for name, value in SETTINGS.items():
+        try:
+            db.execute(f"SET {name} = {value}")
+        except (errors.UndefinedObject, errors.FeatureNotSupported) as error:
+            log.info("%s is not known here: %s", name, _first_line(error))
+
+
+def require_durability(db: psycopg.Connection) -> None:
+    """An acknowledged task must survive a power cut (I1): a session that would not wait for the disk is set to."""
+    if _value(db, "synchronous_commit") == "off":
+        db.execute("SET synchronous_commit = on")
+    if _value(db, "fsync") == "off":
+        log.warning("the database runs with fsync = off: a power cut can lose everything")
+
+
+def _value(db: psycopg.Connection, name: str) -> str | None:
+    try:
+        row = db.execute(f"SHOW {name}").fetchone()
+    except errors.UndefinedObject:
+        return None
+    return str(row[0]) if row else None
+
+
+def cause(error: Exception) -> DispatcherError:
+    """What a caller is told of an error that is not its own fault."""
+    if isinstance(error, errors.DiskFull):
+        return StorageFull()
+    return Unavailable(f"the database cannot be used now: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

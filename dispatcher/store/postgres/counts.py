@@ -1,0 +1,137 @@
+"""Lanes and counts: what one transaction changes is kept in memory and added to this dispatcher's own rows at its end.
+
+Other dispatchers add to rows of theirs, so nobody waits for anybody; the sum over all rows is the truth. What a
+transaction sees of it is as old as its first look: a lane that another dispatcher has emptied since gives nothing to
+take, one that it has filled since is found when its waiting claims look around.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dispatcher.model import Lane
+
+READY = "ready"  # counted beside the states
+SUMS = """SELECT l.id, l.queue, l.task_type, l.requires, sum(c.n) FROM counts AS c JOIN lanes AS l ON l.id = c.lane_id
+    WHERE c.state = 'ready' GROUP BY l.id HAVING sum(c.n) > 0"""
+LANE = "SELECT id, queue, task_type, requires FROM lanes WHERE"
+NEW_LANE = """INSERT INTO lanes (queue, task_type, requires) VALUES (%s, %s, %s)
+    ON CONFLICT (queue, task_type, requires) DO NOTHING RETURNING id, queue, task_type, requires"""
+FLUSH = """INSERT INTO counts (spell, lane_id, state, n)
+    SELECT %s, * FROM unnest(%s::integer[], %s::text[], %s::bigint[])
+    ON CONFLICT (spell, lane_id, state) DO UPDATE SET n = counts.n + excluded.n"""
+
+Ask = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+
+
+class Counts:
+    """What this transaction changed, and the lanes that this dispatcher knows."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._lanes: dict[int, Lane] = {}
+        self._lane_ids: dict[tuple[str, str, tuple[str, ...]], int] = {}
+        self._changes: dict[tuple[int, str], int] = defaultdict(int)
+        self._journal: list[tuple[int, str, int]] = []
+        self._fresh: set[int] = set()
+        self._sums: dict[int, int] | None = None
+
+    # lanes
+    def lane_id(self, queue: str, task_type: str, requires: tuple[str, ...]) -> int:
+        """The id of a lane, made when it is new."""
+        known = self._lane_ids.get((queue, task_type, requires))
+        return known if known is not None else self._find_lane(queue, task_type, json.dumps(requires))
+
+    def _find_lane(self, *key: str) -> int:
+        by_key = f"{LANE} queue = %s AND task_type = %s AND requires = %s"
+        found = self._ask(by_key, key)
+        if not found:
+            made = self._ask(NEW_LANE, key)
+            found = made or self._ask(by_key, key)
+            self._journal += [(row[0], "", 0) for row in made]
+        return self._learn(found[0]).id
+
+    def lane(self, lane_id: int) -> Lane:
+        """A lane by its id."""
+        return self._lanes.get(lane_id) or self._learn(self._ask(f"{LANE} id = %s", [lane_id])[0])
+
+    def _learn(self, row: Sequence[Any]) -> Lane:
+        lane = Lane(row[0], row[1], row[2], tuple(json.loads(row[3])))
+        self._lanes[lane.id] = lane
+        self._lane_ids[lane[1:]] = lane.id
+        return lane
+
+    # what is ready
+    def ready(self, lane_id: int) -> int:
+        """How many tasks of a lane can be taken."""
+        return self._seen().get(lane_id, 0) + self._changes.get((lane_id, READY), 0)
+
+    def _seen(self) -> dict[int, int]:
+        if self._sums is None:
+            rows = self._ask(SUMS, ())
+            self._sums = {self._learn(row).id: int(row[4]) for row in rows}
+        return self._sums
+
+    def ready_lanes(self) -> list[Lane]:
+        """Lanes with something to take."""
+        changed = {lane_id for lane_id, state in self._changes if state == READY}
+        return [self.lane(lane_id) for lane_id in {*self._seen(), *changed} if self.ready(lane_id) > 0]
+
+    def fresh_lanes(self) -> list[Lane]:
+        """Lanes that gained ready tasks since the transaction began, and still have some."""
+        return [self.lane(lane_id) for lane_id in self._fresh if self.ready(lane_id) > 0] if self._fresh else []
+
+    def look_afresh(self) -> None:
+        """Count what others made ready among the fresh lanes."""
+        self._sums = None
+        self._fresh.update(lane.id for lane in self.ready_lanes())
+
+    # changes
+    def add(self, lane_id: int, state: str, n: int) -> None:
+        """Change a number."""
+        if state == READY and n > 0:
+            self._fresh.add(lane_id)
+        if n:
+            self._changes[(lane_id, state)] += n
+            self._journal.append((lane_id, state, n))
+
+    def carry(self, lane_id: int, state: str, n: int) -> None:
+        """Take over a number from rows that were deleted."""
+        self._sums = None
+        self._changes[(lane_id, state)] += n
+        self._journal.append((lane_id, state, n))
+
+    def move(self, lane_id: int, old: str, new: str, n: int = 1) -> None:
+        """Count tasks from one state over to another."""
+        self.add(lane_id, old, -n)
+        self.add(lane_id, new, n)
+
+    def mark(self) -> int:
+        """A place to undo to."""
+        return len(self._journal)
+
+    def undo(self, mark: int) -> None:
+        """Take back everything since the mark."""
+        while len(self._journal) > mark:
+            lane_id, state, n = self._journal.pop()
+            if state:
+                self._changes[(lane_id, state)] -= n
+            else:
+                del self._lane_ids[self._lanes.pop(lane_id)[1:]]
+                self._fresh.discard(lane_id)
+
+    def to_flush(self) -> tuple[list[int], list[str], list[int]] | None:
+        """The changed numbers as columns, in one order for all dispatchers; None when nothing changed."""
+        rows = sorted((*key, n) for key, n in self._changes.items() if n)
+        if not rows:
+            return None
+        lane_ids, states, numbers = zip(*rows, strict=True)
+        return list(lane_ids), list(states), list(numbers)
+
+    def forget(self) -> None:
+        """The transaction is over; what it learned of lanes stays."""
+        self._changes.clear()
+        self._journal.clear()
+        self._fresh.clear()
+        self._sums = None

@@ -1,0 +1,96 @@
+"""Short reads on PostgreSQL, for display and for waiting clients; JSON stays text, times stay milliseconds."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from dispatcher.clock import Now
+from dispatcher.model import State, TaskFilter
+from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected
+
+# each lane, each priority in it: the head of that level is its oldest
+OLDEST = """WITH RECURSIVE levels (lane, level) AS (
+        SELECT lane_id, (SELECT -priority FROM tasks WHERE lane_id = c.lane_id AND ready ORDER BY -priority LIMIT 1)
+        FROM counts AS c WHERE state = 'ready' GROUP BY lane_id HAVING sum(n) > 0
+        UNION ALL
+        SELECT lane, (SELECT -priority FROM tasks WHERE lane_id = lane AND ready AND -priority > level
+                      ORDER BY -priority LIMIT 1)
+        FROM levels WHERE level IS NOT NULL)
+    SELECT min((SELECT run_at FROM tasks WHERE lane_id = lane AND ready AND -priority = level ORDER BY run_at LIMIT 1))
+    FROM levels"""
+PAGE = 100  # rows that are fetched at a time, so that a page of large results is not held twice
+
+
+class PostgresReader:
+    """Reads of one moment (the contract is `store/base.py`)."""
+
+    def __init__(self, db: psycopg.Connection, now: Now) -> None:
+        self.db, self.now = db, now
+
+    def _dicts(self, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        with self.db.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(sql, values).fetchall()
+
+    def _each(self, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        with self.db.cursor("page", row_factory=dict_row) as cursor:
+            cursor.itersize = PAGE
+            yield from cursor.execute(sql, values)
+
+    def _one(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        row = self.db.execute(sql, values).fetchone()
+        return row[0] if row else None
+
+    def task(self, task_id: int) -> dict[str, Any] | None:
+        """Everything about a task."""
+        found = self._dicts(f"{VIEW} WHERE t.id = %s", (task_id,))
+        return {**found[0], "ended": self._dicts(ATTEMPTS.format(mark="%s"), (task_id,))} if found else None
+
+    def tasks(self, wanted: TaskFilter, after: int | None, limit: int, max_bytes: int) -> list[dict[str, Any]]:
+        """A page of tasks, newest first."""
+        where, values = selected(wanted, after, "%s")
+        return fitting(self._each(f"{VIEW} {where} ORDER BY t.id DESC LIMIT %s", [*values, limit]), max_bytes)
+
+    def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
+        """Those of the tasks that have ended, as many as fit."""
+        ended = f"{VIEW} WHERE t.id = ANY(%s) AND t.finished_at IS NOT NULL"
+        return fitting(self._each(ended, (list(ids),)), max_bytes) if ids else []
+
+    def count_open(self, ids: Sequence[int]) -> int:
+        """How many of the tasks exist and have not ended."""
+        return int(self._one("SELECT count(*) FROM tasks WHERE id = ANY(%s) AND finished_at IS NULL", (list(ids),)))
+
+    def result_part(self, task_id: int, part: int) -> bytes | None:
+        """One part of an uploaded result."""
+        sql = """SELECT p.data FROM upload_parts AS p JOIN tasks AS t ON t.id = p.task_id AND t.lease = p.lease
+                 WHERE p.task_id = %s AND p.part = %s AND t.state = 'completed'"""
+        found = self._one(sql, (task_id, part))
+        return None if found is None else bytes(found)
+
+    def counts(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Tasks by state for each (queue, task_type)."""
+        return by_state(iter(self.db.execute(COUNTS).fetchall()))
+
+    def workers(self, since: int) -> list[dict[str, Any]]:
+        """Instances seen since then, and holders of leases."""
+        return self._dicts(WORKERS.format(mark="%s"), (since,))
+
+    def oldest_ready(self) -> int | None:
+        """The earliest run_at among ready tasks."""
+        found = self._one(OLDEST)
+        return None if found is None else int(found)
+
+    def next_due(self) -> int | None:
+        """The earliest run_at among tasks that are not ready yet."""
+        sql = "SELECT run_at FROM tasks WHERE state = 'pending' AND NOT ready ORDER BY run_at LIMIT 1"
+        found = self._one(sql)
+        return None if found is None else int(found)
+
+    def live_leases(self) -> int:
+        """How many leases are live."""
+        return int(self._one("SELECT coalesce(sum(n), 0) FROM counts WHERE state = %s", (State.IN_PROGRESS.value,)))
+
+    def type_schemas(self) -> dict[str, str | None]:
+        """The registered task types and their payload schemas."""
+        return dict(self.db.execute("SELECT name, schema FROM task_types").fetchall())

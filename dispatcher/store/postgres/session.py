@@ -1,0 +1,204 @@
+"""The writer's session: one connection, one transaction for a group, and what becomes of it when something fails.
+
+A group runs without savepoints: only when one of its operations fails after it wrote is it run again with them. What
+fails by chance (a serialization failure, a deadlock, a lost connection) is run again as a whole.
+
+A COMMIT whose answer is lost has a fate all the same. Each transaction that wrote raised the number of commits in this
+dispatcher's row of `spells`; whoever locks that row afterwards waits for the lost transaction to end, and then reads
+whether it is in the database. So nothing is stored twice because an answer was lost, named or not.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import psycopg
+
+from dispatcher.clock import Clock, Now
+from dispatcher.errors import Unavailable
+from dispatcher.store.postgres.clock import NOW, DatabaseClock
+from dispatcher.store.postgres.connecting import AWAY, BY_CHANCE, REFUSED, cause, connect
+from dispatcher.store.postgres.tx import Again, PostgresTx
+from dispatcher.store.writer import GroupFailed, RunAgain
+
+log = logging.getLogger("taskmill.store")
+T = TypeVar("T")
+COMMITS_OF_A_SPELL = 1_000  # an old snapshot keeps every version of its counts alive: none has more than these
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+FATE = "SELECT commits FROM spells WHERE id = %s FOR UPDATE"
+COUNT_COMMIT = "UPDATE spells SET commits = commits + 1, seen_at = %s WHERE id = %s AND commits = %s"
+
+
+class Session:
+    """One writing connection; lives in the writer's thread after the start."""
+
+    def __init__(
+        self, given: dict[str, Any], clock: DatabaseClock | Clock, news: Callable[[], None] = lambda: None
+    ) -> None:
+        self._given, self._clock, self._news = given, clock, news
+        self._db: psycopg.Connection | None = None
+        self._tx: PostgresTx | None = None
+        self._spell = self._last_spell = self._commits = 0
+        self._careful = False  # with a savepoint for each operation
+
+    # a transaction
+    def begin(self) -> None:
+        """Start a transaction, on a fresh connection if the last one is gone."""
+        try:
+            db = self._connection()
+            if not self._spell or self._commits >= COMMITS_OF_A_SPELL:
+                self._begin_spell(db)
+            self._open(db)
+            if self._last_spell:
+                self.tx().end_spell(self._last_spell)
+        except psycopg.Error as error:
+            raise self._failure(error) from error
+
+    def _open(self, db: psycopg.Connection) -> None:
+        """Begin, and learn the time on the same way."""
+        cursor = db.execute(f"{BEGIN}; {NOW}")
+        cursor.nextset()
+        if isinstance(self._clock, DatabaseClock) and (row := cursor.fetchone()):
+            self._clock.set(row[0])
+        self.tx().start(self._clock.now())
+
+    def attempt(self, op: Callable[[PostgresTx], T]) -> T:
+        """Run one operation; when it raises, what it wrote is undone."""
+        tx = self.tx()
+        tx.now = self._clock.now()
+        mark = tx.mark()
+        try:
+            if not self._careful:
+                return op(tx)
+            self._execute("SAVEPOINT op")
+            answer = op(tx)
+            self._execute("RELEASE SAVEPOINT op")
+            return answer
+        except Again as error:
+            raise RunAgain(Unavailable("another dispatcher came first")) from error
+        except Exception as error:
+            if isinstance(error, psycopg.Error) and not isinstance(error, REFUSED) and _is_ours(error):
+                raise self._failure(error) from error
+            self._undo(mark, error)
+            if isinstance(error, REFUSED):
+                raise cause(error) from error
+            raise
+
+    def _undo(self, mark: tuple[int, int, int], error: Exception) -> None:
+        tx = self.tx()
+        if not self._careful:
+            if not isinstance(error, psycopg.Error) and tx.writes == mark[2]:
+                tx.undo(mark)
+                return
+            self._careful = True
+            raise RunAgain(cause(error)) from error
+        try:
+            self._execute("ROLLBACK TO SAVEPOINT op")
+            self._execute("RELEASE SAVEPOINT op")
+        except psycopg.Error as second:  # half an operation must not be committed
+            raise self._failure(second) from second
+        tx.undo(mark)
+
+    def commit(self) -> bool:
+        """Make the group durable; whether it wrote anything."""
+        tx = self.tx()
+        self._careful = False
+        try:
+            tx.flush(self._spell)
+            if not tx.writes:
+                self._execute("COMMIT")
+                return False
+            self._count_commit()
+        except psycopg.Error as error:
+            raise self._failure(error) from error
+        has_news = bool(tx.fresh_lanes())
+        self._commit()
+        if has_news:
+            self._news()
+        return True
+
+    def _count_commit(self) -> None:
+        known = (self._clock.now().wall, self._spell, self._commits)
+        if self.tx().changed(COUNT_COMMIT, known) != 1:
+            self._spell = self._last_spell = 0  # folded by another dispatcher, which took us for gone
+            raise RunAgain(Unavailable("this dispatcher's counts were taken over"))
+
+    def _commit(self) -> None:
+        try:
+            done = self._connection().execute("COMMIT").statusmessage == "COMMIT"
+        except psycopg.Error as error:
+            if isinstance(error, BY_CHANCE) or not _is_ours(error):
+                raise self._failure(error) from error
+            done = self._fate(error)
+        if not done:
+            raise RunAgain(Unavailable("the transaction was rolled back"))
+        self._commits += 1
+        self._last_spell = 0
+
+    def _fate(self, error: psycopg.Error) -> bool:
+        """Whether the transaction whose COMMIT got no answer is in the database."""
+        log.warning("the answer to a COMMIT was lost (%s): looking for its fate", error)
+        try:
+            row = self._connection().execute(FATE, (self._spell,)).fetchone()
+        except psycopg.Error as second:
+            known, self._spell, self._last_spell = self._spell, 0, 0  # folded in time, whatever became of it
+            log.warning("the fate of a COMMIT of spell %s stays unknown", known)
+            raise GroupFailed(
+                Unavailable("the database went away; what was sent may be stored all the same")
+            ) from second
+        return row is not None and row[0] == self._commits + 1
+
+    def rollback(self) -> None:
+        """Drop the group."""
+        if self._db is None:
+            return
+        self.tx().undo((0, 0, 0))
+        if not self._db.closed:
+            with contextlib.suppress(psycopg.Error):
+                self._db.execute("ROLLBACK")
+
+    def finished(self) -> list[int]:
+        """The tasks that this transaction brought to an end."""
+        return self.tx().finished
+
+    def close(self) -> None:
+        """Let go of the connection; what this dispatcher counted is folded by the others, or by its successor."""
+        if self._db is not None:
+            self._db.close()
+
+    # the connection
+    def tx(self) -> PostgresTx:
+        """The operations of the present connection."""
+        assert self._tx is not None
+        return self._tx
+
+    def _execute(self, sql: str) -> None:
+        self._connection().execute(sql)
+
+    def _connection(self) -> psycopg.Connection:
+        if self._db is None or self._db.closed:
+            self._db = connect(self._given)
+            self._tx = PostgresTx(self._db, Now(0, 0))
+        return self._db
+
+    def _begin_spell(self, db: psycopg.Connection) -> None:
+        """The counts of the last spell are taken over by the first transaction of this one."""
+        row = db.execute("INSERT INTO spells (seen_at) VALUES (%s) RETURNING id", (self._clock.now().wall,)).fetchone()
+        assert row is not None
+        self._last_spell = self._last_spell or self._spell
+        self._spell, self._commits = int(row[0]), 0
+
+    def _failure(self, error: psycopg.Error) -> GroupFailed:
+        if isinstance(error, BY_CHANCE):
+            return RunAgain(cause(error))
+        if isinstance(error, AWAY) and not isinstance(error, psycopg.errors.DiskFull):
+            if self._db is not None:
+                self._db.close()
+            return RunAgain(cause(error))
+        return GroupFailed(cause(error))
+
+
+def _is_ours(error: psycopg.Error) -> bool:
+    """Whether it says something of the database, and not of one operation's own statement."""
+    return isinstance(error, (*BY_CHANCE, *AWAY))

@@ -1,0 +1,357 @@
+"""The operations of one transaction on PostgreSQL: submits, instances, control, housekeeping; leases: `leases.py`."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+
+from dispatcher.clock import Now
+from dispatcher.model import FINAL, Instance, Lane, LeaseName, NewTask, Progress, State, TaskRow, Upload
+from dispatcher.store.postgres.counts import FLUSH, READY, Counts
+from dispatcher.store.postgres.heads import Heads
+from dispatcher.store.postgres.leases import LeaseOps
+
+WAITING = "state IN ('pending', 'blocked')"
+INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at"
+INSERT = """INSERT INTO tasks (id, lane_id, state, ready, priority, run_at, max_attempts, timeout_ms, created_at)
+    SELECT n.id, n.lane, 'pending', n.run_at <= %s, n.priority, n.run_at, n.most, n.timeout, %s
+    FROM unnest(%s::bigint[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+        AS n (id, lane, priority, run_at, most, timeout)"""
+IDS = "SELECT nextval(pg_get_serial_sequence('tasks', 'id')) FROM generate_series(1, %s)"
+DATA = "INSERT INTO task_data SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[])"
+TAGS = "INSERT INTO task_tags SELECT * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT DO NOTHING"
+KEYS = """INSERT INTO idempotency_keys (idempotency_key, task_id, digest, created_at)
+    SELECT n.key, n.task, n.digest, %s FROM unnest(%s::text[], %s::bigint[], %s::bytea[]) AS n (key, task, digest)
+    ON CONFLICT DO NOTHING"""
+MEET = """INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at) VALUES (%s, %s, %s, %s)
+    ON CONFLICT DO NOTHING"""
+PROGRESS = """INSERT INTO progress
+    SELECT n.task, n.done, n.total, n.note, n.checkpoint, %s
+    FROM unnest(%s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::text[], %s::text[])
+        AS n (task, token, done, total, note, checkpoint)
+    JOIN tasks AS t ON t.id = n.task AND t.lease = n.token AND t.state = 'in_progress'
+    ON CONFLICT (task_id) DO UPDATE SET updated_at = excluded.updated_at,
+        done = coalesce(excluded.done, progress.done), total = coalesce(excluded.total, progress.total),
+        note = coalesce(excluded.note, progress.note),
+        checkpoint = coalesce(excluded.checkpoint, progress.checkpoint)"""
+RESTART = """UPDATE tasks SET state = 'pending', ready = true, generation = generation + 1, attempts = 0, run_at = %s,
+    finished_at = NULL, cancel_requested_at = NULL, lease = NULL, lease_instance = NULL WHERE id = ANY(%s)"""
+KEEP_WINNER = """INSERT INTO ended_leases
+        (task_id, lease, generation, instance, attempt, how, charged, claimed_at, ended_at, error)
+    SELECT id, lease, generation, lease_instance, attempts, 'completed', true, started_at, finished_at, NULL
+    FROM tasks WHERE id = ANY(%s) AND state = 'completed' ON CONFLICT DO NOTHING"""
+MAKE_READY = """UPDATE tasks SET ready = true FROM (
+        SELECT id FROM tasks WHERE state = 'pending' AND NOT ready AND run_at <= %s ORDER BY run_at LIMIT %s
+        FOR UPDATE SKIP LOCKED) AS due
+    WHERE tasks.id = due.id RETURNING lane_id"""
+PRUNE = """DELETE FROM tasks WHERE id IN (
+        SELECT id FROM tasks WHERE state = %s AND finished_at < %s LIMIT %s FOR UPDATE SKIP LOCKED)
+    RETURNING id, lane_id"""
+OLD_KEYS = """DELETE FROM idempotency_keys WHERE idempotency_key IN (
+    SELECT idempotency_key FROM idempotency_keys WHERE orphan AND created_at < %s LIMIT %s FOR UPDATE SKIP LOCKED)"""
+LOSING = """DELETE FROM {table} WHERE (task_id, lease) IN (
+    SELECT u.task_id, u.lease FROM {table} AS u JOIN tasks AS t ON t.id = u.task_id
+    WHERE t.finished_at IS NOT NULL AND t.lease IS DISTINCT FROM u.lease AND t.finished_at < %s LIMIT %s)"""
+REAPED_AT = "SELECT value FROM meta WHERE key = 'reaper_at' FOR UPDATE SKIP LOCKED"
+SILENT_SPELL = "SELECT id FROM spells WHERE seen_at < %s ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"
+SPELL_IS_OVER_MS = 3_600_000
+
+
+class Again(Exception):
+    """Another dispatcher came first; the whole group is run once more and will see what that one did."""
+
+
+class PostgresTx(LeaseOps):
+    """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
+
+    def __init__(self, db: psycopg.Connection, now: Now) -> None:
+        self.db, self.now = db, now
+        self.finished: list[int] = []
+        self.counts, self.heads = Counts(self._ask_for_lanes), Heads()
+        self.writes = 0  # rows touched since the transaction began
+
+    def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement that changes nothing."""
+        return self.db.execute(sql, values).fetchall()
+
+    def change(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run a statement that writes; the rows that it returns."""
+        cursor = self.db.execute(sql, values)
+        self.writes += cursor.rowcount
+        return cursor.fetchall()
+
+    def changed(self, sql: str, values: Sequence[Any]) -> int:
+        """Run a statement that writes; how many rows it touched."""
+        rows: int = self.db.execute(sql, values).rowcount
+        self.writes += rows
+        return rows
+
+    def _ask_for_lanes(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return self.change(sql, values) if sql.startswith("INSERT") else self.ask(sql, values)
+
+    # the writer's side: marks to undo to
+    def start(self, now: Now) -> None:
+        """A transaction begins."""
+        self.now, self.finished, self.writes = now, [], 0
+        self.counts.forget()
+
+    def mark(self) -> tuple[int, int, int]:
+        """An operation begins; what `undo` needs to take it back."""
+        return self.counts.mark(), len(self.finished), self.writes
+
+    def undo(self, mark: tuple[int, int, int]) -> None:
+        """Take back what memory holds of a failed operation."""
+        self.counts.undo(mark[0])
+        self.heads.forget()
+        del self.finished[mark[1] :]
+
+    def flush(self, spell: int) -> None:
+        """Add the changed counts to this dispatcher's own."""
+        if (columns := self.counts.to_flush()) is not None:
+            self.changed(FLUSH, (spell, *columns))
+
+    # lanes and submits
+    def lane(self, queue: str, task_type: str, requires: tuple[str, ...] = ()) -> int:
+        """The id of a lane, made when it is new."""
+        return self.counts.lane_id(queue, task_type, requires)
+
+    def ready_lanes(self) -> list[Lane]:
+        """The lanes that hold at least one ready task."""
+        return self.counts.ready_lanes()
+
+    def fresh_lanes(self) -> list[Lane]:
+        """The lanes that gained ready tasks in this transaction."""
+        return self.counts.fresh_lanes()
+
+    def look_afresh(self) -> None:
+        """Count what others made ready among the fresh lanes."""
+        self.counts.look_afresh()
+
+    def insert(self, tasks: Sequence[NewTask]) -> list[int]:
+        """Store tasks as pending."""
+        if not tasks:
+            return []
+        wall = self.now.wall
+        ids = [row[0] for row in self.ask(IDS, (len(tasks),))]
+        rows = [(t.lane_id, t.priority, t.run_at, t.max_attempts, t.timeout_ms) for t in tasks]
+        self.changed(INSERT, (wall, wall, ids, *(list(column) for column in zip(*rows, strict=True))))
+        self.changed(DATA, (ids, [t.data for t in tasks], [json.dumps(t.tags) if t.tags else None for t in tasks]))
+        if tags := [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]:
+            self.changed(TAGS, [list(column) for column in zip(*tags, strict=True)])
+        for lane_id, n in Counter(task.lane_id for task in tasks).items():
+            self.counts.add(lane_id, State.PENDING.value, n)
+        for lane_id, n in Counter(task.lane_id for task in tasks if task.run_at <= wall).items():
+            self._enter_ready(lane_id, n)
+        return ids
+
+    def known_keys(self, keys: Sequence[str]) -> Mapping[str, tuple[int, bytes]]:
+        """The (task_id, digest) of each idempotency key in use."""
+        sql = "SELECT idempotency_key, task_id, digest FROM idempotency_keys WHERE idempotency_key = ANY(%s)"
+        return {row[0]: (row[1], bytes(row[2])) for row in self.ask(sql, (list(keys),))}
+
+    def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
+        """Bind idempotency keys; raises Again when one has just come to another dispatcher."""
+        if not uses:
+            return
+        keys, ids, digests = zip(*uses, strict=True)
+        if self.changed(KEYS, (self.now.wall, list(keys), list(ids), list(digests))) < len(uses):
+            raise Again
+
+    # instances
+    def instance(self, instance_id: str) -> Instance | None:
+        """The instance with this secret id."""
+        return self._instance("instance_id = %s", instance_id)
+
+    def classic(self, worker_id: str) -> Instance | None:
+        """The classic instance of this worker_id."""
+        return self._instance("instance_id IS NULL AND worker_id = %s", worker_id)
+
+    def meet(self, instance_id: str | None, worker_id: str) -> Instance:
+        """The instance, made when it is new, locked: its numbers are judged by one dispatcher at a time."""
+        where = "instance_id = %s" if instance_id else "instance_id IS NULL AND worker_id = %s"
+        known = self._instance(f"{where} FOR UPDATE", instance_id or worker_id)
+        if known is None:
+            self.changed(MEET, (instance_id, worker_id, self.now.wall, self.now.wall))
+            known = self._instance(f"{where} FOR UPDATE", instance_id or worker_id)
+        if known is None:
+            raise Again
+        return known
+
+    def _instance(self, where: str, key: str) -> Instance | None:
+        rows = self.ask(f"SELECT {INSTANCE} FROM instances WHERE {where}", (key,))
+        return Instance(*rows[0]) if rows else None
+
+    def seen(self, instance: int, seq: int, host: str | None) -> None:
+        """Record a heartbeat."""
+        sql = """UPDATE instances SET seen_at = %s, seq = greatest(seq, %s), host = coalesce(%s::text, host)
+                 WHERE id = %s"""
+        self.changed(sql, (self.now.wall, seq, host, instance))
+
+    def answered(self, instance: int, request: int) -> None:
+        """Raise the highest answered claim number."""
+        sql = "UPDATE instances SET answered = greatest(answered, %s), seen_at = %s WHERE id = %s"
+        self.changed(sql, (request, self.now.wall, instance))
+
+    def bury(self, instance: int) -> None:
+        """Record the death."""
+        self.changed("UPDATE instances SET died_at = %s WHERE id = %s AND died_at IS NULL", (self.now.wall, instance))
+
+    def register_types(self, schemas: Mapping[str, str | None]) -> None:
+        """Remember payload schemas."""
+        sql = """INSERT INTO task_types
+                 SELECT n.name, n.schema, %s FROM unnest(%s::text[], %s::text[]) AS n (name, schema) ORDER BY 1
+                 ON CONFLICT (name) DO UPDATE SET schema = excluded.schema, updated_at = excluded.updated_at"""
+        self.changed(sql, (self.now.wall, list(schemas), list(schemas.values())))
+
+    # uploads and progress
+    def put_part(self, name: LeaseName, part: int, data: bytes) -> None:
+        """Store one part of an uploaded result."""
+        if part == 0:
+            self._drop_uploads("task_id = %s AND lease = %s", name)
+        sql = """INSERT INTO upload_parts VALUES (%s, %s, %s, %s)
+                 ON CONFLICT (task_id, lease, part) DO UPDATE SET data = excluded.data"""
+        self.changed(sql, (*name, part, data))
+
+    def put_upload(self, name: LeaseName, upload: Upload) -> bool:
+        """Declare the parts whole, if they are."""
+        sql = """SELECT coalesce(sum(length(data)), 0), coalesce(max(part) + 1, 0) = count(*)
+                 FROM upload_parts WHERE task_id = %s AND lease = %s"""
+        if self.ask(sql, name)[0] != (upload.bytes, True):
+            return False
+        sql = """INSERT INTO uploads VALUES (%s, %s, %s, %s, %s) ON CONFLICT (task_id, lease) DO UPDATE
+                 SET bytes = excluded.bytes, sha256 = excluded.sha256, media_type = excluded.media_type"""
+        self.changed(sql, (*name, *upload))
+        return True
+
+    def upload(self, name: LeaseName) -> Upload | None:
+        """The whole upload of this lease."""
+        rows = self.ask("SELECT bytes, sha256, media_type FROM uploads WHERE task_id = %s AND lease = %s", name)
+        return Upload(*rows[0]) if rows else None
+
+    def _drop_uploads(self, where: str, key: Sequence[Any]) -> None:
+        for table in ("uploads", "upload_parts"):
+            self.changed(f"DELETE FROM {table} WHERE {where}", key)
+
+    def progress(self, updates: Sequence[Progress]) -> None:
+        """Record progress of live leases."""
+        newest = {u.name: (*u.name, u.done, u.total, u.note, u.checkpoint) for u in updates}
+        if newest:
+            self.changed(PROGRESS, (self.now.wall, *(list(column) for column in zip(*newest.values(), strict=True))))
+
+    # control
+    def request_cancel(self, ids: Sequence[int]) -> list[TaskRow]:
+        """Mark leased tasks to be cancelled."""
+        sql = """UPDATE tasks SET cancel_requested_at = coalesce(cancel_requested_at, %s)
+                 WHERE id = ANY(%s) AND state = 'in_progress' RETURNING id"""
+        marked = [row[0] for row in self.change(sql, (self.now.wall, sorted(ids)))] if ids else []
+        return list(self.tasks(marked).values())
+
+    def close_waiting(self, ids: Sequence[int]) -> set[int]:
+        """Cancel tasks that nobody holds."""
+        rows = [row for row in self.tasks(ids).values() if row.state in (State.PENDING, State.BLOCKED)]
+        sql = f"""UPDATE tasks SET state = 'cancelled', ready = false, finished_at = %s, cancel_requested_at = %s
+                  WHERE id = ANY(%s) AND {WAITING}"""
+        if rows:
+            self.changed(sql, (self.now.wall, self.now.wall, [row.id for row in rows]))
+        for row in rows:
+            self._leave(row, State.CANCELLED)
+        return {row.id for row in rows}
+
+    def restart(self, ids: Sequence[int]) -> set[int]:
+        """Make ended tasks pending in a new generation."""
+        rows = [row for row in self.tasks(ids).values() if row.state in FINAL]
+        ended = [row.id for row in rows]
+        if not ended:
+            return set()
+        self.changed(KEEP_WINNER, (ended,))  # it answers repeats of the winner's report
+        for table in ("results", "progress", "uploads", "upload_parts"):
+            self.changed(f"DELETE FROM {table} WHERE task_id = ANY(%s)", (ended,))
+        self.changed(RESTART, (self.now.wall, ended))
+        for row in rows:
+            self._leave(row, State.PENDING)
+            self._enter_ready(row.lane_id)
+        return set(ended)
+
+    def edit(self, task_id: int, changes: Mapping[str, Any]) -> bool:
+        """Change a waiting task in a new generation."""
+        row = self.tasks([task_id]).get(task_id)
+        if row is None or row.state not in (State.PENDING, State.BLOCKED):
+            return False
+        new = row._replace(**{key: value for key, value in changes.items() if key != "data"})
+        ready = row.state == State.PENDING and new.run_at <= self.now.wall
+        sql = f"""UPDATE tasks SET lane_id = %s, priority = %s, run_at = %s, max_attempts = %s, timeout_ms = %s,
+                 ready = %s, generation = generation + 1, attempts = 0 WHERE id = %s AND {WAITING}"""
+        terms = (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, task_id)
+        self.changed(sql, terms)
+        if "data" in changes:
+            self.changed("UPDATE task_data SET data = %s WHERE task_id = %s", (changes["data"], task_id))
+        self.changed("DELETE FROM progress WHERE task_id = %s", (task_id,))
+        self._recount(row, new.lane_id, ready)
+        return True
+
+    def _recount(self, row: TaskRow, lane_id: int, ready: bool) -> None:
+        """An edited task may have gone to another lane."""
+        self.counts.add(row.lane_id, row.state.value, -1)
+        self.counts.add(row.lane_id, READY, -int(row.ready))
+        self.counts.add(lane_id, row.state.value, 1)
+        if ready:
+            self._enter_ready(lane_id)
+
+    # housekeeping
+    def make_ready(self, limit: int) -> int:
+        """Make due tasks ready."""
+        lanes = [row[0] for row in self.change(MAKE_READY, (self.now.wall, limit))]
+        for lane_id, n in Counter(lanes).items():
+            self._enter_ready(lane_id, n)
+        return len(lanes)
+
+    def prune(self, state: State, before: int, limit: int) -> int:
+        """Delete old ended tasks with all that belongs to them."""
+        rows = self.change(PRUNE, (state.value, before, limit))
+        ids = [row[0] for row in rows]
+        if not ids:
+            return 0
+        self.changed("UPDATE idempotency_keys SET orphan = true WHERE task_id = ANY(%s)", (ids,))
+        for table in ("task_data", "task_tags", "results", "progress", "ended_leases", "uploads", "upload_parts"):
+            self.changed(f"DELETE FROM {table} WHERE task_id = ANY(%s)", (ids,))
+        for lane_id, n in Counter(row[1] for row in rows).items():
+            self.counts.add(lane_id, state.value, -n)
+        return len(rows)
+
+    def prune_leftovers(self, keys_before: int, limit: int) -> int:
+        """Delete keys and uploads that nothing needs any more, and fold the counts of a dispatcher that is gone."""
+        dropped = self.changed(OLD_KEYS, (keys_before, limit))
+        for table in ("upload_parts", "uploads"):
+            dropped += self.changed(LOSING.format(table=table), (keys_before, limit))
+        return dropped + self._fold_spell()
+
+    def _fold_spell(self) -> int:
+        silent = self.ask(SILENT_SPELL, (self.now.wall - SPELL_IS_OVER_MS,))
+        for (spell,) in silent:
+            self.end_spell(spell)
+        return len(silent)
+
+    def end_spell(self, spell: int) -> None:
+        """Take over what a spell of writing counted. Its dispatcher, should it still live, will begin a new one."""
+        for lane_id, state, n in self.change(
+            "DELETE FROM counts WHERE spell = %s RETURNING lane_id, state, n", [spell]
+        ):
+            self.counts.carry(lane_id, state, n)
+        self.changed("DELETE FROM spells WHERE id = %s", (spell,))
+
+    def give_back(self, pages: int) -> int:
+        """Nothing: the database's own vacuum does it."""
+        return 0
+
+    def touch(self, last: int | None) -> int | None:
+        """Write one row; when the last pass succeeded, here or elsewhere. None while another dispatcher is at it."""
+        row = self.ask(REAPED_AT)
+        if row:
+            self.changed("UPDATE meta SET value = %s WHERE key = 'reaper_at'", (str(self.now.steady),))
+        elif not self.changed(
+            "INSERT INTO meta VALUES ('reaper_at', %s) ON CONFLICT DO NOTHING", (str(self.now.steady),)
+        ):
+            return None
+        return max(last or 0, int(row[0][0]) if row else 0)

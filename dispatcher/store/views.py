@@ -1,0 +1,72 @@
+"""What the readers of both stores share: the statements for display, filters, and pages that fit an answer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from dispatcher.model import TaskFilter
+
+VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.priority, t.attempts, t.max_attempts,
+    t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at, t.cancel_requested_at, t.lease,
+    i.worker_id AS assigned_to, d.data, d.tags, p.done, p.total, p.note, r.body AS result, r.run_ms,
+    u.bytes, u.sha256, u.media_type,
+    CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
+        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
+    FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
+    LEFT JOIN instances AS i ON i.id = t.lease_instance
+    LEFT JOIN progress AS p ON p.task_id = t.id
+    LEFT JOIN results AS r ON r.task_id = t.id
+    LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'"""
+ATTEMPTS = """SELECT e.attempt, e.generation, e.how, e.charged, e.claimed_at, e.ended_at, e.error, i.worker_id
+    FROM ended_leases AS e LEFT JOIN instances AS i ON i.id = e.instance WHERE e.task_id = {mark} ORDER BY e.id"""
+WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at, host,
+    (SELECT count(*) FROM tasks WHERE lease_instance = instances.id AND lease_expires IS NOT NULL) AS leases
+    FROM instances
+    WHERE seen_at >= {mark} OR id IN (SELECT lease_instance FROM tasks WHERE lease_expires IS NOT NULL)
+    ORDER BY worker_id, id"""
+COUNTS = """SELECT queue, task_type, state, sum(n) FROM counts JOIN lanes ON id = lane_id
+    GROUP BY queue, task_type, state"""
+
+
+def by_state(rows: Iterator[tuple[str, str, str, Any]]) -> dict[tuple[str, str], dict[str, int]]:
+    """The rows of COUNTS as the contract has them."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for queue, task_type, state, n in rows:
+        found.setdefault((queue, task_type), {})[state] = int(n)
+    return found
+
+
+def fitting(rows: Iterator[dict[str, Any]], max_bytes: int) -> list[dict[str, Any]]:
+    """As many rows as fit, at least one."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        size += len(row["result"] or "") + len(row["data"])
+        if found and size > max_bytes:
+            break
+        found.append(row)
+    return found
+
+
+def selected(wanted: TaskFilter, after: int | None, mark: str) -> tuple[str, list[Any]]:
+    """The WHERE clause of a filtered page ('' for all) and its values; `mark` is how a value is written."""
+    clauses: list[str] = []
+    values: list[Any] = []
+    simple = {
+        "t.state": wanted.state and wanted.state.value,
+        "l.queue": wanted.queue,
+        "l.task_type": wanted.task_type,
+    }
+    for column, value in simple.items():
+        if value is not None:
+            clauses.append(f"{column} = {mark}")
+            values.append(value)
+    if wanted.tag is not None:
+        clauses.append(f"t.id IN (SELECT task_id FROM task_tags WHERE tag = {mark})")
+        values.append(wanted.tag)
+    if wanted.ids is not None:
+        clauses.append(f"t.id IN ({', '.join([mark] * len(wanted.ids))})" if wanted.ids else "1 = 0")
+        values.extend(wanted.ids)
+    if after is not None:
+        clauses.append(f"t.id < {mark}")
+        values.append(after)
+    return (f"WHERE {' AND '.join(clauses)}" if clauses else ""), values

