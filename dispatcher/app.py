@@ -4,7 +4,9 @@ from flask import Flask, request
 
 from dispatcher.config import DispatcherSettings, is_loopback
 from dispatcher.queue import Queue
-from dispatcher.routes import auth, classic, control, errors, status, submit, tasks, work
+from dispatcher.routes import auth, backup, classic, control, errors, status, submit, tasks, work
+from dispatcher.store.sqlite import SqliteStore
+from dispatcher.store.sqlite.copies import Copies
 
 
 def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
@@ -21,6 +23,7 @@ def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
         work.upload_blueprint(queue, settings),
         tasks.blueprint(queue),
         control.blueprint(queue),
+        backup.blueprint(_copies(queue)),
         status.blueprint(queue, lambda: not settings.token or auth.is_authorized(expected)),
     ):
         app.register_blueprint(views)
@@ -33,3 +36,8 @@ def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
         return response
 
     return app
+
+
+def _copies(queue: Queue) -> Copies | None:
+    """What `GET /backup` hands out, of a store that is a file."""
+    return Copies(queue.store.path, lambda: queue.draining) if isinstance(queue.store, SqliteStore) else None

@@ -109,5 +109,33 @@ class StorageFull(DispatcherError):
         super().__init__("the dispatcher's disk is full")
 
 
+class CopyRuns(Unavailable):
+    """One copy of the database is made at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("another backup is being made")
+
+
+class NoRoom(StorageFull):
+    """A copy of the database would fill the disk."""
+
+    def __init__(self) -> None:
+        DispatcherError.__init__(self, "the dispatcher's disk is too full for a copy of its database")
+
+
+class NotAFile(Unsupported):
+    """The store is a database server, which has tools of its own."""
+
+    def __init__(self) -> None:
+        DispatcherError.__init__(self, "this queue is not one SQLite file: back up its database with pg_dump")
+
+
 class CannotOpen(Exception):
     """The store cannot be opened; the message is one clear line for the operator."""
+
+
+class InUse(CannotOpen):
+    """Another process holds the dispatcher's lock."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{path} is in use by another dispatcher")

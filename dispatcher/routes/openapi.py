@@ -38,6 +38,7 @@ OPERATIONS = (
     Operation("get", "/tasks", None, "Tasks, newest first, page by page", query=FILTERS),
     Operation("post", "/wait-tasks", models.WaitTasks, "Those of the tasks that have ended; waits for the first"),
     Operation("post", "/cancel-tasks", models.TaskIds, "Cancel waiting tasks, ask running ones to stop"),
+    Operation("get", "/backup", None, "A copy of the database file; 202 while it is being made", query=("copy",)),
     Operation("get", "/stats", None, "Counts, rates, times, workers"),
     Operation("get", "/health", None, "Liveness; ?ready=1: 503 when the store takes no writes", query=("ready",)),
     Operation("get", "/openapi.json", None, "This document"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from dispatcher.errors import CannotOpen
+from dispatcher.errors import CannotOpen, InUse
 from dispatcher.store.sqlite.migrations import migrate
 
 NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "fuse.sshfs", "fuse.glusterfs", "davfs")
@@ -48,7 +48,7 @@ def lock(path: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
-        raise CannotOpen(f"{path} is in use by another dispatcher") from None
+        raise InUse(path) from None
     return fd
 
 
@@ -59,6 +59,7 @@ def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
         db = apsw.Connection(str(path), vfs=vfs)
         os.chmod(path, 0o600)
         _check(db, path)
+        _refuse_moved(db, path)
         _tune(db)
         migrate(db, str(path))
         return db
@@ -92,6 +93,15 @@ def _tune(db: apsw.Connection) -> None:
                 "cell_size_check": 1, "temp_store": 2}  # fmt: skip
     for name, value in settings.items():
         db.pragma(name, value)
+
+
+def _refuse_moved(db: apsw.Connection, path: Path) -> None:
+    """A queue that lives elsewhere by now must not go on here as well."""
+    if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").get is None:
+        return
+    there = db.execute("SELECT value FROM meta WHERE key = 'moved_to'").get
+    if there is not None:
+        raise CannotOpen(f"the queue in {path} has moved to {there}: set DATABASE_URL to that database")
 
 
 def _check(db: apsw.Connection, path: Path) -> None:

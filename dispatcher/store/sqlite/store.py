@@ -55,6 +55,11 @@ class SqliteStore:
         """Never: there are no other dispatchers."""
 
     @property
+    def writer(self) -> Writer[SqliteTx]:
+        """Who writes: for a move, which freezes it and writes on."""
+        return self._writer
+
+    @property
     def healthy(self) -> bool:
         """Whether the last transaction could be committed."""
         return self._writer.healthy

@@ -1,0 +1,1 @@
+"""The operator's commands: `./taskmill`, one module for each."""
