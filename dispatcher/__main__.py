@@ -11,12 +11,13 @@ from common.settings import SettingError, environment, load
 from dispatcher import server
 from dispatcher.app import create_app
 from dispatcher.config import BODY_LIMIT, VERSION, DispatcherSettings, check
-from dispatcher.errors import CannotOpen
+from dispatcher.errors import CannotOpen, Unavailable
 from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.pruner import Pruner
 from dispatcher.maintenance.reaper import Reaper
 from dispatcher.maintenance.scheduler import Scheduler
 from dispatcher.maintenance.waker import Waker
+from dispatcher.move.moves import Moves
 from dispatcher.queue import Queue
 from dispatcher.store.base import Store
 from dispatcher.store.opening import open_store
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check(settings, options.insecure)
         _log_to_stderr(settings.log_level.upper())
         return _run(settings)
-    except (SettingError, CannotOpen, server.CannotListen) as error:
+    except (SettingError, CannotOpen, Unavailable, server.CannotListen) as error:
         print(f"dispatcher: {error}", file=sys.stderr)  # noqa: T201  the one line that says why
         return 2
 
@@ -65,28 +66,27 @@ def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) 
     place = "DATABASE_URL" if settings.database_url else settings.db_path
     log.info("Taskmill %s, %s, %s", VERSION, place, store.describe())
     queue = Queue(store, settings.terms, most_waiting=settings.threads - min(SPARE_THREADS, settings.threads // 4))
+    moves = Moves(queue, settings.database_notify)
     loops = _loops(queue, settings)
     for loop in loops:
         loop.start()
     try:
-        app = create_app(queue, settings)
+        app = create_app(queue, settings, moves)
         limit = BODY_LIMIT + 1  # of a body of undeclared length; routes/body.py says the limit by name
         return server.serve(app, listener, threads=settings.threads, body_limit=limit, on_stop=queue.drain)
     finally:
         for loop in loops:
             loop.stop()
-        store.close()
+        moves.stop()
+        queue.store.close()
 
 
 def _loops(queue: Queue, settings: DispatcherSettings) -> list[Loop]:
-    now = queue.store.now
+    waker = Loop(Waker(queue), 0.5, queue.now)
+    queue.on_news(waker.hurry)
     pruner = Pruner(queue, int(settings.retention_completed * 1000), int(settings.retention_failed * 1000))
-    loops = [Loop(Reaper(queue), 1.0, now), Loop(Scheduler(queue), 0.25, now), Loop(pruner, 60.0, now)]
-    if queue.store.shared:
-        waker = Loop(Waker(queue), 0.5, now)
-        queue.store.on_news(waker.hurry)
-        loops.append(waker)
-    return loops
+    steps = ((Reaper(queue), 1.0), (Scheduler(queue), 0.25), (pruner, 60.0))
+    return [waker, *(Loop(step, interval, queue.now) for step, interval in steps)]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Rules for every test: nothing is skipped, and tests marked `long` run only with `--long`."""
+"""Rules for every test: nothing is skipped, and tests marked `long` run only with `--long`. One PostgreSQL for all."""
 
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
+from postgres_server import Schemas, running
 
 R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
 
@@ -37,3 +39,20 @@ def _refuse_skip(report: R) -> R:
         report.outcome = "failed"
         report.longrepr = f"skipped, which is not allowed here: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The server that DATABASE_URL names, or one of our own."""
+    if given := os.environ.get("DATABASE_URL"):
+        yield given
+        return
+    with running() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def schemas(postgres_url: str) -> Iterator[Schemas]:
+    made = Schemas(postgres_url)
+    yield made
+    made.drop()

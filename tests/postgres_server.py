@@ -149,24 +149,19 @@ class Schemas:
     def __init__(self, url: str) -> None:
         self._url, self._made = url, list[str]()
         self._lock = threading.Lock()
-        self._db = psycopg.connect(url, autocommit=True)
 
     def new(self) -> str:
         """The URL of an empty database."""
         name = f"t{secrets.token_hex(6)}"
-        with self._lock:
-            self._db.execute(f"CREATE SCHEMA {name}")
+        with self._lock, psycopg.connect(self._url, autocommit=True) as db:
+            db.execute(f"CREATE SCHEMA {name}")
             self._made.append(name)
         joint = "&" if "?" in self._url else "?"
         return f"{self._url}{joint}options={quote(f'-csearch_path={name}')}"
 
     def drop(self) -> None:
         """Drop all that were made since the last time."""
-        with self._lock:
+        with self._lock, psycopg.connect(self._url, autocommit=True) as db:
             for name in self._made:
-                self._db.execute(f"DROP SCHEMA {name} CASCADE")
+                db.execute(f"DROP SCHEMA {name} CASCADE")
             self._made.clear()
-
-    def close(self) -> None:
-        self.drop()
-        self._db.close()

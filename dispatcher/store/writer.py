@@ -4,6 +4,7 @@ Any thread calls `run(op)` and blocks. The writer thread drains what has gathere
 each operation so that one that raises harms nobody, lets the waiting claims be served in the same transaction
 (`before_commit`), commits, and only then wakes the callers: nothing is answered that is not durable (I1).
 While a COMMIT waits for the disk, the next group gathers by itself; there is no timer.
+A writer can be frozen: it finishes what it has accepted, and then takes only what says that it may pass (a move's own).
 
 When the transaction itself fails, every caller of the group gets the same error and the session is opened anew. One
 that failed by chance (RunAgain) is run once more from its start, a bounded number of times, before anybody is told:
@@ -102,21 +103,35 @@ class Writer(Generic[X]):
         self._session = session
         self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
         self._stopped = False
+        self._frozen: str | None = None
         self._door = threading.Lock()  # nothing is queued behind the end
         self._thread = threading.Thread(target=self._loop, name="writer", daemon=True)
         self._thread.start()
 
-    def run(self, op: Callable[[X], T]) -> T:
+    def run(self, op: Callable[[X], T], even_frozen: bool = False) -> T:
         """The answer of `op`, once durable."""
         call = _Call(op)
         with self._door:
             if self._stopped:
                 raise Unavailable("the dispatcher is stopping")
+            if self._frozen is not None and not even_frozen:
+                raise Unavailable(self._frozen)
             self._calls.put(call)
         call.latch.acquire()
         if call.error is not None:
             raise call.error
         return call.answer  # type: ignore[return-value]
+
+    def freeze(self, reason: str) -> None:
+        """Refuse every operation from now on (Unavailable); returns when all that was accepted before is finished."""
+        with self._door:
+            self._frozen = reason
+        self.run(lambda tx: None, even_frozen=True)
+
+    def thaw(self) -> None:
+        """Take operations again."""
+        with self._door:
+            self._frozen = None
 
     def close(self) -> None:
         """Finish what was accepted, then close the session."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import Schemas, running
+from postgres_server import Schemas
 from store_kit import KINDS, FakeClock, MakeStore, Mill, PostgresKind, SqliteKind, StoreKind
 
 from dispatcher.clock import Clock
@@ -19,23 +19,6 @@ def tmp_path() -> Iterator[Path]:
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="taskmill-", dir=memory) as folder:
         yield Path(folder)
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """The server that DATABASE_URL names, or one of our own."""
-    if given := os.environ.get("DATABASE_URL"):
-        yield given
-        return
-    with running() as server:
-        yield server.url
-
-
-@pytest.fixture(scope="session")
-def schemas(postgres_url: str) -> Iterator[Schemas]:
-    made = Schemas(postgres_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture(params=KINDS)

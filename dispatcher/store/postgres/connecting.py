@@ -61,7 +61,13 @@ def parameters(url: str) -> dict[str, Any]:
 def connect(given: dict[str, Any]) -> psycopg.Connection:
     """A session in autocommit mode, set as ours are. Raises what the driver does."""
     db = psycopg.connect(autocommit=True, **given)
-    configure(db)
+    try:
+        configure(db)
+        if _value(db, "synchronous_commit") == "off":  # an acknowledged task must survive a power cut (I1)
+            db.execute("SET synchronous_commit = on")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
@@ -74,10 +80,8 @@ def configure(db: psycopg.Connection) -> None:
             log.info("%s is not known here: %s", name, _first_line(error))
 
 
-def require_durability(db: psycopg.Connection) -> None:
-    """An acknowledged task must survive a power cut (I1): a session that would not wait for the disk is set to."""
-    if _value(db, "synchronous_commit") == "off":
-        db.execute("SET synchronous_commit = on")
+def look_at_durability(db: psycopg.Connection) -> None:
+    """Warn of a server that keeps nothing through a power cut, whatever a session is set to."""
     if _value(db, "fsync") == "off":
         log.warning("the database runs with fsync = off: a power cut can lose everything")
 

@@ -82,6 +82,10 @@ class Counts:
         """Lanes that gained ready tasks since the transaction began, and still have some."""
         return [self.lane(lane_id) for lane_id in self._fresh if self.ready(lane_id) > 0] if self._fresh else []
 
+    def gained(self) -> bool:
+        """Whether any lane gained ready tasks; they may have been taken again."""
+        return bool(self._fresh)
+
     def look_afresh(self) -> None:
         """Count what others made ready among the fresh lanes."""
         self._sums = None

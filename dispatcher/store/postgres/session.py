@@ -112,9 +112,8 @@ class Session:
             self._count_commit()
         except psycopg.Error as error:
             raise self._failure(error) from error
-        has_news = bool(tx.fresh_lanes())
         self._commit()
-        if has_news:
+        if tx.counts.gained():
             self._news()
         return True
 

@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from dispatcher.clock import Clock, Now
 from dispatcher.errors import CannotOpen, Unavailable
 from dispatcher.store.postgres.clock import DatabaseClock
-from dispatcher.store.postgres.connecting import cause, configure, connect, parameters, require_durability, shown
+from dispatcher.store.postgres.connecting import cause, configure, connect, look_at_durability, parameters, shown
 from dispatcher.store.postgres.hints import Hints
 from dispatcher.store.postgres.migrations import migrate
 from dispatcher.store.postgres.reader import PostgresReader
@@ -46,7 +46,11 @@ class PostgresStore:
         session = Session(given, self._clock, self._hints.ring if self._hints else lambda: None)
         self._writer: Writer[PostgresTx] = Writer(session)
         self._pool = _pool(given)
-        self._writer.run(lambda tx: None)  # learns the time
+        try:
+            self._writer.run(lambda tx: None)  # learns the time
+        except BaseException:
+            self.close()
+            raise
 
     def on_commit(self, before: Callable[[PostgresTx], Serving | None], after: Callable[[list[int]], None]) -> None:
         """Hooks: serve waiting claims inside each transaction; hear which tasks it ended."""
@@ -99,7 +103,7 @@ def _prepare(url: str, given: dict[str, Any]) -> tuple[str, str]:
     """Migrate, and read what stays the same: the store's id and the server's version. Raises CannotOpen."""
     try:
         with connect(given) as db:
-            require_durability(db)
+            look_at_durability(db)
             migrate(db, shown(url))
             new = "INSERT INTO meta VALUES ('store_id', %s) ON CONFLICT (key) DO NOTHING"
             db.execute(new, (secrets.token_hex(8),))
