@@ -131,10 +131,10 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(settings: dict[str, str] | None = None) -> Iterator[PostgresServer]:
-    """A server for a while."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
-    with tempfile.TemporaryDirectory(prefix="taskmill-pg-", dir=memory) as name:
+def running(settings: dict[str, str] | None = None, parent: Path | None = None) -> Iterator[PostgresServer]:
+    """A server for a while; in memory where the system offers it, unless a folder is named."""
+    memory = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp")
+    with tempfile.TemporaryDirectory(prefix="taskmill-pg-", dir=parent or memory) as name:
         server = PostgresServer(Path(name), settings)
         try:
             server.start()
@@ -148,6 +148,7 @@ class Schemas:
 
     def __init__(self, url: str) -> None:
         self._url, self._made = url, list[str]()
+        self.last = url  # that of the newest
         self._lock = threading.Lock()
 
     def new(self) -> str:
@@ -156,6 +157,10 @@ class Schemas:
         with self._lock, psycopg.connect(self._url, autocommit=True) as db:
             db.execute(f"CREATE SCHEMA {name}")
             self._made.append(name)
+        self.last = self._url_of(name)
+        return self.last
+
+    def _url_of(self, name: str) -> str:
         joint = "&" if "?" in self._url else "?"
         return f"{self._url}{joint}options={quote(f'-csearch_path={name}')}"
 

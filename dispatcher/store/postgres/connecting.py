@@ -6,7 +6,6 @@ session after `IDLE_MS`, and nobody waits for a lock longer than `LOCK_MS`. A de
 
 import logging
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import errors
@@ -44,10 +43,19 @@ AWAY = (
 
 
 def shown(url: str) -> str:
-    """The URL without its password and options, for messages."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2] or "local socket"
-    return f"{parts.scheme}://{host}{parts.path}"
+    """The URL without user, password and options, for messages; nothing of one that cannot be read for certain."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.Error:
+        return "the database"
+    host, port, name = (str(given.get(part) or "") for part in ("host", "port", "dbname"))
+    if "@" in host + name or not all(one == "" or one.isdecimal() for one in port.split(",")):
+        return "the database"  # a password with a / in it, not written as %2F
+    ports = port.split(",") if port else [""]
+    hosts = host.split(",") if host else ["local socket"]
+    ports = ports if len(ports) == len(hosts) else ports[:1] * len(hosts)
+    places = (f"{one}:{number}" if number else one for one, number in zip(hosts, ports, strict=True))
+    return f"postgresql://{','.join(places)}/{name}"
 
 
 def parameters(url: str) -> dict[str, Any]:

@@ -3,6 +3,10 @@
 Other dispatchers add to rows of theirs, so nobody waits for anybody; the sum over all rows is the truth. What a
 transaction sees of it is as old as its first look: a lane that another dispatcher has emptied since gives nothing to
 take, one that it has filled since is found when its waiting claims look around.
+
+An old snapshot on the server keeps every version of every count alive, and a scan reads them all. So the rows belong to
+spells of a bounded number of commits, and are looked up by the spells that live: those that were seen at the last look
+around, and whatever has a higher number.
 """
 
 import json
@@ -13,14 +17,18 @@ from typing import Any
 from dispatcher.model import Lane
 
 READY = "ready"  # counted beside the states
-SUMS = """SELECT l.id, l.queue, l.task_type, l.requires, sum(c.n) FROM counts AS c JOIN lanes AS l ON l.id = c.lane_id
-    WHERE c.state = 'ready' GROUP BY l.id HAVING sum(c.n) > 0"""
+SPELLS = "SELECT id FROM spells"
+SUMS = """SELECT l.id, l.queue, l.task_type, l.requires, sum(c.n)
+    FROM (SELECT lane_id, n FROM counts WHERE spell = ANY(%s) AND state = 'ready'
+          UNION ALL SELECT lane_id, n FROM counts WHERE spell > %s AND state = 'ready') AS c (lane_id, n)
+    JOIN lanes AS l ON l.id = c.lane_id GROUP BY l.id HAVING sum(c.n) > 0"""
+LOOK_AROUND_MS = 1_000
 LANE = "SELECT id, queue, task_type, requires FROM lanes WHERE"
 NEW_LANE = """INSERT INTO lanes (queue, task_type, requires) VALUES (%s, %s, %s)
     ON CONFLICT (queue, task_type, requires) DO NOTHING RETURNING id, queue, task_type, requires"""
 FLUSH = """INSERT INTO counts (spell, lane_id, state, n)
     SELECT %s, * FROM unnest(%s::integer[], %s::text[], %s::bigint[])
-    ON CONFLICT (spell, lane_id, state) DO UPDATE SET n = counts.n + excluded.n"""
+    ON CONFLICT (spell, state, lane_id) DO UPDATE SET n = counts.n + excluded.n"""
 
 Ask = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
@@ -36,6 +44,9 @@ class Counts:
         self._journal: list[tuple[int, str, int]] = []
         self._fresh: set[int] = set()
         self._sums: dict[int, int] | None = None
+        self._spells: list[int] = []
+        self._looked_around = -LOOK_AROUND_MS
+        self.now = 0
 
     # lanes
     def lane_id(self, queue: str, task_type: str, requires: tuple[str, ...]) -> int:
@@ -69,9 +80,14 @@ class Counts:
 
     def _seen(self) -> dict[int, int]:
         if self._sums is None:
-            rows = self._ask(SUMS, ())
+            rows = self._ask(SUMS, (self._living(), max(self._spells, default=0)))
             self._sums = {self._learn(row).id: int(row[4]) for row in rows}
         return self._sums
+
+    def _living(self) -> list[int]:
+        if not 0 <= self.now - self._looked_around < LOOK_AROUND_MS:
+            self._looked_around, self._spells = self.now, [row[0] for row in self._ask(SPELLS, ())]
+        return self._spells
 
     def ready_lanes(self) -> list[Lane]:
         """Lanes with something to take."""

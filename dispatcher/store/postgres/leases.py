@@ -12,7 +12,7 @@ from typing import Any
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, State, Success, TaskRow
 from dispatcher.store.postgres.counts import READY, Counts
-from dispatcher.store.postgres.heads import Heads
+from dispatcher.store.postgres.heads import Heads, Place
 
 TASK = ", ".join(TaskRow._fields)
 ENDED = "task_id, lease, generation, instance, attempt, how, charged, claimed_at, ended_at, error"
@@ -78,16 +78,18 @@ class LeaseOps:
         if new in FINAL:
             self.finished.append(row.id)
 
-    def _enter_ready(self, lane_id: int, n: int = 1) -> None:
-        """Count tasks that became ready; they may stand before the place up to which the lane was emptied."""
-        self.counts.add(lane_id, READY, n)
-        self.heads.reset(lane_id)
+    def _enter_ready(self, entered: Iterable[tuple[int, Place]]) -> None:
+        """Count tasks that became ready, by lane and place."""
+        for lane_id, place in entered:
+            self.counts.add(lane_id, READY, 1)
+            self.heads.enter(lane_id, place)
 
     # claims
     def take(self, lanes: Sequence[int], limit: int, grant: Grant) -> list[Granted]:
         """Lease ready tasks of these lanes."""
         filled = [lane for lane in lanes if self.counts.ready(lane) > 0]
-        ids = self.heads.lock(self.ask, filled, limit, self.now.steady)
+        known = sum(self.counts.ready(lane) for lane in filled)
+        ids = self.heads.lock(self.ask, filled, limit, self.now.steady, known)
         if not ids:
             return []
         terms = (grant.instance, grant.request, self.now.steady + grant.length, grant.length, grant.provisional)
@@ -198,7 +200,7 @@ class LeaseOps:
             values.append((row.id, end.state.value, run_at, int(not end.charged), finished))
             self._leave(row, end.state)
             if end.state == State.PENDING and run_at <= wall:
-                self._enter_ready(row.lane_id)
+                self._enter_ready([(row.lane_id, (-row.priority, run_at, row.id))])
         self.changed(END, [wall, *(list(column) for column in zip(*values, strict=True))])
 
     def revive(self, ended: EndedLease, length: int, count: bool) -> bool:

@@ -24,7 +24,7 @@ from dispatcher.store.writer import GroupFailed, RunAgain
 
 log = logging.getLogger("taskmill.store")
 T = TypeVar("T")
-COMMITS_OF_A_SPELL = 1_000  # an old snapshot keeps every version of its counts alive: none has more than these
+COMMITS_OF_A_SPELL = 250  # an old snapshot keeps every version of its counts alive: none has more than these
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 FATE = "SELECT commits FROM spells WHERE id = %s FOR UPDATE"
 COUNT_COMMIT = "UPDATE spells SET commits = commits + 1, seen_at = %s WHERE id = %s AND commits = %s"

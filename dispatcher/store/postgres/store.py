@@ -31,6 +31,9 @@ T = TypeVar("T")
 READERS = 8
 READER_WAIT_S = 3.0
 RECONNECT_S = 1.0  # longer, and readers would come back late after an outage
+# not where a queue is moving in (dispatcher/move): it brings its own
+NEW = """INSERT INTO meta SELECT 'store_id', %s WHERE NOT EXISTS (SELECT FROM meta WHERE key = 'moving_from')
+    ON CONFLICT (key) DO NOTHING"""
 
 
 class PostgresStore:
@@ -105,12 +108,12 @@ def _prepare(url: str, given: dict[str, Any]) -> tuple[str, str]:
         with connect(given) as db:
             look_at_durability(db)
             migrate(db, shown(url))
-            new = "INSERT INTO meta VALUES ('store_id', %s) ON CONFLICT (key) DO NOTHING"
-            db.execute(new, (secrets.token_hex(8),))
+            db.execute(NEW, (secrets.token_hex(8),))
             row = db.execute("SELECT value, version() FROM meta WHERE key = 'store_id'").fetchone()
     except psycopg.Error as error:
         raise CannotOpen(f"{shown(url)} cannot be opened: {cause(error)}") from None
-    assert row is not None
+    if row is None:
+        raise CannotOpen(f"{shown(url)} is the target of a move that is not finished: run ./taskmill migrate again")
     return row[0], " ".join(row[1].split()[:2])
 
 

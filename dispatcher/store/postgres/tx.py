@@ -45,7 +45,7 @@ KEEP_WINNER = """INSERT INTO ended_leases
 MAKE_READY = """UPDATE tasks SET ready = true FROM (
         SELECT id FROM tasks WHERE state = 'pending' AND NOT ready AND run_at <= %s ORDER BY run_at LIMIT %s
         FOR UPDATE SKIP LOCKED) AS due
-    WHERE tasks.id = due.id RETURNING lane_id"""
+    WHERE tasks.id = due.id RETURNING lane_id, -priority, run_at, tasks.id"""
 PRUNE = """DELETE FROM tasks WHERE id IN (
         SELECT id FROM tasks WHERE state = %s AND finished_at < %s LIMIT %s FOR UPDATE SKIP LOCKED)
     RETURNING id, lane_id"""
@@ -96,6 +96,7 @@ class PostgresTx(LeaseOps):
         """A transaction begins."""
         self.now, self.finished, self.writes = now, [], 0
         self.counts.forget()
+        self.counts.now = now.steady
 
     def mark(self) -> tuple[int, int, int]:
         """An operation begins; what `undo` needs to take it back."""
@@ -142,8 +143,8 @@ class PostgresTx(LeaseOps):
             self.changed(TAGS, [list(column) for column in zip(*tags, strict=True)])
         for lane_id, n in Counter(task.lane_id for task in tasks).items():
             self.counts.add(lane_id, State.PENDING.value, n)
-        for lane_id, n in Counter(task.lane_id for task in tasks if task.run_at <= wall).items():
-            self._enter_ready(lane_id, n)
+        due = [(t.lane_id, (-t.priority, t.run_at, i)) for i, t in zip(ids, tasks, strict=True) if t.run_at <= wall]
+        self._enter_ready(due)
         return ids
 
     def known_keys(self, keys: Sequence[str]) -> Mapping[str, tuple[int, bytes]]:
@@ -271,7 +272,7 @@ class PostgresTx(LeaseOps):
         self.changed(RESTART, (self.now.wall, ended))
         for row in rows:
             self._leave(row, State.PENDING)
-            self._enter_ready(row.lane_id)
+        self._enter_ready((row.lane_id, (-row.priority, self.now.wall, row.id)) for row in rows)
         return set(ended)
 
     def edit(self, task_id: int, changes: Mapping[str, Any]) -> bool:
@@ -288,24 +289,23 @@ class PostgresTx(LeaseOps):
         if "data" in changes:
             self.changed("UPDATE task_data SET data = %s WHERE task_id = %s", (changes["data"], task_id))
         self.changed("DELETE FROM progress WHERE task_id = %s", (task_id,))
-        self._recount(row, new.lane_id, ready)
+        self._recount(row, new, ready)
         return True
 
-    def _recount(self, row: TaskRow, lane_id: int, ready: bool) -> None:
+    def _recount(self, row: TaskRow, new: TaskRow, ready: bool) -> None:
         """An edited task may have gone to another lane."""
         self.counts.add(row.lane_id, row.state.value, -1)
         self.counts.add(row.lane_id, READY, -int(row.ready))
-        self.counts.add(lane_id, row.state.value, 1)
+        self.counts.add(new.lane_id, row.state.value, 1)
         if ready:
-            self._enter_ready(lane_id)
+            self._enter_ready([(new.lane_id, (-new.priority, new.run_at, new.id))])
 
     # housekeeping
     def make_ready(self, limit: int) -> int:
         """Make due tasks ready."""
-        lanes = [row[0] for row in self.change(MAKE_READY, (self.now.wall, limit))]
-        for lane_id, n in Counter(lanes).items():
-            self._enter_ready(lane_id, n)
-        return len(lanes)
+        rows = self.change(MAKE_READY, (self.now.wall, limit))
+        self._enter_ready((row[0], (row[1], row[2], row[3])) for row in rows)
+        return len(rows)
 
     def prune(self, state: State, before: int, limit: int) -> int:
         """Delete old ended tasks with all that belongs to them."""

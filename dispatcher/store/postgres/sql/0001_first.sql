@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS counts (
     lane_id integer NOT NULL,
     state text NOT NULL,
     n bigint NOT NULL,
-    PRIMARY KEY (spell, lane_id, state)
+    PRIMARY KEY (spell, state, lane_id)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 CREATE TABLE IF NOT EXISTS instances (
