@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from client import guard
 from client.client import Client
 from client.errors import TransportError
 from common.settings import ROOT
@@ -56,8 +57,46 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
+class Guard:
+    """What ends the processes of a cluster if its owner is killed (`guard.py`, a process of its own; Linux)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 while there is none."""
+        return self._process.pid if self._process else 0
+
+    def watch(self, process: Process) -> None:
+        """One more process that must not outlive the owner."""
+        if self._process is None and sys.platform == "linux":
+            self._process = self._started()
+        self._tell(f"{process.pid}\n")
+
+    def dismiss(self) -> None:
+        """Nothing is left to guard."""
+        if self._process:
+            self._tell(guard.OVER)
+            self._process.communicate(timeout=STOP_SECONDS)
+            self._process = None
+
+    def _started(self) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(self._folder)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env={}, start_new_session=True)
+
+    def _tell(self, line: str) -> None:
+        if self._process and self._process.stdin:
+            with suppress(BrokenPipeError):  # somebody killed it: then nothing is guarded, and that is all
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
+
+
 class LocalCluster:
     """A dispatcher and workers that live as long as the `with` block; `client` speaks to them.
+
+    They do not outlive the process that started them either, however that ends.
 
     `settings` are the settings of all processes by their names (`.env.example`). Everything lies in `folder`, a
     temporary one below `parent` (the system's place for such folders, unless it is given).
@@ -76,6 +115,7 @@ class LocalCluster:
         self.env = {**os.environ, **own, "WORKER_CONCURRENCY": str(concurrency), **(settings or {})}
         self._names = [f"worker-{n + 1}" for n in range(workers)]
         self.workers: dict[str, Process] = {}
+        self._guard = Guard(self.folder)
 
     def __enter__(self) -> "LocalCluster":
         try:
@@ -95,7 +135,7 @@ class LocalCluster:
         """Start the dispatcher, the first time on a free port, later on the same; waits until it listens."""
         log = self.folder / "dispatcher.log"
         known = log.stat().st_size if log.exists() else 0
-        self.dispatcher = Process(["dispatcher"], self.env, log)
+        self.dispatcher = self._start(["dispatcher"], self.env, log)
         self.until(lambda: "listening on " in self.dispatcher.output()[known:], "the dispatcher listens")
         url = self.dispatcher.output()[known:].split("listening on ")[1].split()[0]
         self.env |= {"DISPATCHER_URL": url, "DISPATCHER_PORT": url.rsplit(":", 1)[1]}
@@ -104,8 +144,13 @@ class LocalCluster:
 
     def start_worker(self, name: str, **settings: str) -> Process:
         """Start one more worker."""
-        self.workers[name] = Process(["worker", name], {**self.env, **settings}, self.folder / f"{name}.log")
+        self.workers[name] = self._start(["worker", name], {**self.env, **settings}, self.folder / f"{name}.log")
         return self.workers[name]
+
+    def _start(self, words: list[str], env: Mapping[str, str], log: Path) -> Process:
+        process = Process(words, env, log)
+        self._guard.watch(process)
+        return process
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:
         """Wait for a condition; raises AssertionError with the logs after the deadline."""
@@ -136,4 +181,5 @@ class LocalCluster:
                     os.killpg(process.pid, signal.SIGKILL)
         if hasattr(self, "client"):
             self.client.close()
+        self._guard.dismiss()
         self._temporary.cleanup()

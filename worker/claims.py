@@ -89,10 +89,15 @@ class Claims:
         parked = self._parked
         room = self.room()
         if parked is None or not self._leases.is_latest(parked):
-            return self._leases.open_claim(room, 0.0) if reporting and room > 0 else None
+            return self._riding_claim(room) if reporting else None
         if room > parked.max_tasks or (self.draining and parked.wait_seconds > 0):
             return self._leases.open_claim(room, 0.0)
         return None
+
+    def _riding_claim(self, room: int) -> Claim | None:
+        """One that has got no answer goes first: a number for each report of an outage would make a stampede at its
+        end, when all of them are repeated."""
+        return self.unanswered_claim() or (self._leases.open_claim(room, 0.0) if room > 0 else None)
 
     def hold_off(self) -> float:
         """Seconds for which nobody needs to wait for work: reports bring it, or a claim beside is under way.
@@ -143,7 +148,7 @@ class Claims:
 
     def fed(self, claim: Claim, count: int) -> None:
         """A report's claim brought `count` tasks. All it asked for: there is more where they came from."""
-        self._fed_until = self._clock() + _FLOW if count >= claim.max_tasks else 0.0
+        self._fed_until = self._clock() + _FLOW if 0 < claim.max_tasks <= count else 0.0
 
     def obey(self, orders: Any) -> None:
         """Follows the orders of any reply."""

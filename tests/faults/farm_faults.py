@@ -116,12 +116,12 @@ def hurry_worker(farm: Farm, name: str, rng: random.Random) -> None:
     _start_later(farm, name, rng)
 
 
-def end_worker(farm: Farm, name: str) -> None:
-    """kill -9 of the supervisor; its children end by themselves, at once."""
+def end_worker(farm: Farm, name: str) -> float:
+    """kill -9 of the supervisor; its children end by themselves, at once: after how many seconds."""
     worker = farm.workers[name]
     children = children_of(worker)
     worker.kill()
-    wait(lambda: all(map(gone, children)), f"the children {children} of {name} end", ORPHANS_GONE_WITHIN)
+    return wait(lambda: all(map(gone, children)), f"the children {children} of {name} end", ORPHANS_GONE_WITHIN)
 
 
 def end_all(farm: Farm, name: str) -> None:

@@ -21,8 +21,10 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -67,6 +69,7 @@ class Proxy:
     def __init__(self, port: int, seed: int = 0, heard: Callable[[Message, Message], None] = lambda q, a: None) -> None:
         self.fault, self.target, self.heard = Fault(), port, heard
         self.counts: Counter[str] = Counter()  # of the paths whose requests were hit
+        self.arrivals: list[tuple[float, str]] = []  # when (monotonic) which path was forwarded to the dispatcher
         self.random = random.Random(seed)
         self.lines: dict[asyncio.Task[None], _Line] = {}
         self._background: set[asyncio.Task[Any]] = set()
@@ -85,6 +88,10 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def arrivals_since(self, when: float) -> list[tuple[float, str]]:
+        """What was forwarded since then (monotonic)."""
+        return [one for one in list(self.arrivals) if one[0] >= when]
 
     def cut(self) -> None:
         """RST to every connection that is open now."""
@@ -155,7 +162,9 @@ class _Line:
     def end(self, reset: bool) -> None:
         for writer in (self.writer, *(self.server[1:] if self.server else ())):
             if reset:
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with suppress(OSError):  # closed already, with the dispatcher that was killed
+                    linger = struct.pack("ii", 1, 0)
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 writer.transport.abort()
             writer.close()
 
@@ -170,6 +179,7 @@ class _Line:
     async def _ask(self, request: Message) -> Message:
         await self._send(bytes(request))
         assert self.server is not None
+        self.proxy.arrivals.append((time.monotonic(), request.path))
         reply = await _read(self.server[0])
         self.proxy.heard(request, reply)
         return reply

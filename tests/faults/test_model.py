@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from overlapping import computing
 from queue_model import Lease, Model, Seen, Wants
 
 from dispatcher.clock import Clock, Now
@@ -563,10 +564,11 @@ class QueueMachine(RuleBasedStateMachine):
             assert found["error"] or task.state != State.FAILED, "failed with a reason"
 
 
-def run(place: Callable[[], Any], examples: int, steps: int) -> None:
+def run(place: Callable[[], Any], examples: int, steps: int) -> str:
     """A fresh seed each time; a failure shows it, and the blob that reproduces the one example."""
     number = random.SystemRandom().randrange(2**32)
-    print(f"seed {number}")  # noqa: T201  pytest shows it with a failure
+    told = f"model: {examples} examples of up to {steps} steps, seed {number}"
+    print(told)  # noqa: T201  before a failure
     machine = seed(number)(type("Machine", (QueueMachine,), {"place": staticmethod(place)}))
     terms = settings(
         max_examples=examples,
@@ -579,14 +581,17 @@ def run(place: Callable[[], Any], examples: int, steps: int) -> None:
         suppress_health_check=list(HealthCheck),  # histories are long and slow by intention
     )
     run_state_machine_as_test(machine, settings=terms)
+    return told
 
 
 @pytest.mark.parametrize("kind", sorted(PLACES))
-def test_the_queue_does_what_its_model_does(kind: str) -> None:
-    run(PLACES[kind], 250, 40)
+@computing
+def test_the_queue_does_what_its_model_does(folder: Path, kind: str) -> str:
+    return run(PLACES[kind], 100, 40)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", sorted(PLACES))
-def test_the_queue_does_what_its_model_does_for_long(kind: str) -> None:
-    run(PLACES[kind], 3000, 60)
+@computing
+def test_the_queue_does_what_its_model_does_for_long(folder: Path, kind: str) -> str:
+    return run(PLACES[kind], 800, 60)

@@ -8,11 +8,13 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from overlapping import overlapping
 from tcp_proxy import SILENT, Fault, Message, Proxy
 
 from client import Client
@@ -26,7 +28,7 @@ SETTINGS = {
     "DEFAULT_LEASE_DURATION": "120",
     "WORKER_DEATH_TIMEOUT": "60",
 }
-LOUD = [
+LOUD_ONES = [
     Fault("delay", 1.0, 0.1),
     Fault("shuffle", 1.0, 0.1),
     Fault("drop", 0.4),
@@ -35,6 +37,8 @@ LOUD = [
     Fault("lost", 0.4),
     Fault("repeat", 1.0, 0.1),
 ]
+LOUD = {fault.kind: fault for fault in LOUD_ONES}
+GROUPS = [("half_close", "drop"), ("delay", "shuffle", "reset", "lost", "repeat")]
 HURT = ("/get-tasks", "/submit-results")  # what each fault must have hit
 TASKS, CHUNK = 160, 16
 SOON = 20.0  # seconds in which all is done once the faults are off: far below any lease
@@ -103,6 +107,7 @@ class Net:
 COUNTS = {f"{state}_tasks" for state in ("blocked", "pending", "in_progress", "completed", "failed", "cancelled")}
 
 
+@contextmanager
 def start(folder: Path) -> Iterator[Net]:
     with LocalCluster(workers=0, concurrency=2, parent=folder, settings=SETTINGS) as farm:
         port = int(farm.env["DISPATCHER_PORT"])
@@ -120,45 +125,43 @@ def start(folder: Path) -> Iterator[Net]:
                 assert "unexpected fault" not in worker.output()
 
 
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
-    yield from start(tmp_path_factory.mktemp("net"))
-
-
-@pytest.fixture(autouse=True)
-def _calm(net: Net) -> Iterator[None]:
-    net.verdicts.clear()
-    net.proxy.counts.clear()
-    yield
-    net.proxy.fault = NO_FAULT
-
-
 def checked(net: Net, ids: list[int], drained: float) -> Tally:
+    """What became of the tasks, with the faults off."""
     tally = net.tally(ids)
     tally.drained = drained
-    print(net.proxy.counts, tally)  # noqa: T201
-    assert (tally.lost, tally.unexpected, tally.wrong, tally.too_many_attempts) == (0, 0, 0, 0)
-    assert set(tally.verdicts) <= {"accepted", "accepted_late", "duplicate", "superseded"}
+    told = f"{net.proxy.counts} {tally}"
+    assert (tally.lost, tally.unexpected, tally.wrong, tally.too_many_attempts) == (0, 0, 0, 0), told
+    assert set(tally.verdicts) <= {"accepted", "accepted_late", "duplicate", "superseded"}, told
     return tally
 
 
-@pytest.mark.parametrize("fault", LOUD, ids=lambda fault: fault.kind)
-def test_a_hurt_wire_loses_and_doubles_nothing(net: Net, fault: Fault) -> None:
+@pytest.mark.parametrize("kinds", GROUPS, ids=" ".join)
+@overlapping
+def test_a_hurt_wire_loses_and_doubles_nothing(folder: Path, kinds: tuple[str, ...]) -> None:
+    """One fault after the other, on one farm."""
+    with start(folder) as net:
+        for kind in kinds:
+            net.verdicts.clear()
+            net.proxy.counts.clear()
+            _hurt(net, LOUD[kind])
+
+
+def _hurt(net: Net, fault: Fault) -> None:
     ids: list[int] = []
     deadline = time.monotonic() + SOON
     with Client(net.proxy.url) as client:
         net.proxy.fault = fault
         while len(ids) < TASKS or min(net.proxy.counts[path] for path in HURT) < 3:
-            assert time.monotonic() < deadline, net.proxy.counts
+            assert time.monotonic() < deadline, (fault, net.proxy.counts)
             net.submit(client, ids)
     tally = checked(net, ids, net.drain(ids))
-    assert not tally.executed_twice
+    assert not tally.executed_twice, fault
     if fault.kind == "repeat":  # a claim that comes again, late, may bring leases that nobody knows of
         assert set(tally.ends) <= {"unlisted"}
     else:
-        assert not tally.ends
+        assert not tally.ends, fault
     if fault.kind in ("lost", "repeat"):
-        assert tally.verdicts["duplicate"]
+        assert tally.verdicts["duplicate"], fault
 
 
 def silence(net: Net, fault: Fault) -> list[int]:
@@ -174,31 +177,44 @@ def silence(net: Net, fault: Fault) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["blackhole", pytest.param("one_way", marks=pytest.mark.long)])
-def test_a_silent_wire_is_given_up(net: Net, kind: str) -> None:
+@overlapping
+def test_a_silent_wire_is_given_up(folder: Path, kind: str) -> None:
     """What was caught is never answered and never closed: one call that is answered again frees all the others."""
-    ids = silence(net, Fault(kind))
-    tally = checked(net, ids, net.drain(ids))
-    assert not tally.executed_twice
-    assert set(tally.ends) <= {"expired"}  # provisional leases of answers that were swallowed
+    with start(folder) as net:
+        ids = silence(net, Fault(kind))
+        tally = checked(net, ids, net.drain(ids))
+        assert not tally.executed_twice
+        assert set(tally.ends) <= {"expired"}  # provisional leases of answers that were swallowed
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", SILENT)
-def test_reports_alone_that_get_no_answer_are_given_up_by_their_own_timeout(net: Net, kind: str) -> None:
-    ids = silence(net, Fault(kind, paths=("/submit-results",)))
-    tally = checked(net, ids, net.drain(ids))
-    assert not tally.executed_twice
-    assert not tally.ends
+@overlapping
+def test_reports_alone_that_get_no_answer_are_given_up_by_their_own_timeout(folder: Path, kind: str) -> None:
+    with start(folder) as net:
+        ids = silence(net, Fault(kind, paths=("/submit-results",)))
+        tally = checked(net, ids, net.drain(ids))
+        assert not tally.executed_twice
+        assert not tally.ends
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [0])
-def test_a_wire_hurt_in_every_way_by_turns(net: Net, seed: int) -> None:
+@overlapping
+def test_a_wire_hurt_in_every_way_by_turns(folder: Path, seed: int) -> str:
     """Every fault for a moment, silence too, over thousands of tasks."""
-    order, ids = random.Random(seed), []
+    with start(folder) as net:
+        ids = _storm(net, random.Random(seed))
+        tally = checked(net, ids, net.drain(ids, 60))
+        assert set(tally.ends) <= {"unlisted", "expired", "superseded"}
+        return f"a storm on the wire: {len(ids)} tasks, {tally}"
+
+
+def _storm(net: Net, order: random.Random) -> list[int]:
+    ids: list[int] = []
     with Client(net.proxy.url) as client:
         for _ in range(30):
-            net.proxy.fault = order.choice(LOUD)
+            net.proxy.fault = order.choice(LOUD_ONES)
             deadline = time.monotonic() + 0.5
             while time.monotonic() < deadline:
                 net.submit(client, ids)
@@ -206,7 +222,4 @@ def test_a_wire_hurt_in_every_way_by_turns(net: Net, seed: int) -> None:
                 net.proxy.fault = Fault(order.choice(SILENT))
                 net.submit(net.farm.client, ids, TASKS)
                 time.sleep(order.uniform(0.1, 2))  # the fault itself
-    stats = net.farm.client.stats()
-    print(len(ids), "tasks", stats["pending_tasks"], "pending", stats["in_progress_tasks"], "in progress")  # noqa: T201
-    tally = checked(net, ids, net.drain(ids, 60))
-    assert set(tally.ends) <= {"unlisted", "expired", "superseded"}
+    return ids

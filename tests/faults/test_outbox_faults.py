@@ -7,11 +7,14 @@ import pickle
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Any
 
 import pytest
+from overlapping import overlapping
 from tcp_proxy import Fault, Message, Proxy
 
 from client.testing import LocalCluster
@@ -37,10 +40,17 @@ class Bomb:
         return os.mkdir, (str(self.mark),)
 
 
-@pytest.fixture
-def farm(tmp_path: Path) -> Iterator[LocalCluster]:
-    with LocalCluster(workers=0, concurrency=2, parent=tmp_path, settings=SETTINGS) as cluster:
-        yield cluster
+def on_a_farm(scenario: Callable[..., Any]) -> Callable[..., None]:
+    """The test of a scenario that needs a dispatcher: it gets a farm, and its parameters."""
+
+    @wraps(scenario)
+    def run(folder: Path, **parameters: Any) -> Any:
+        with LocalCluster(workers=0, concurrency=2, parent=folder, settings=SETTINGS) as farm:
+            return scenario(farm, **parameters)
+
+    own = [one for name, one in signature(scenario).parameters.items() if name != "farm"]
+    run.__signature__ = Signature(own)  # type: ignore[attr-defined]
+    return overlapping(run)
 
 
 def submit(farm: LocalCluster, count: int, **data: Any) -> list[int]:
@@ -139,8 +149,9 @@ class Dead:
 
 
 @pytest.mark.parametrize("entries", [200, pytest.param(1000, marks=LONG)])
-def test_only_what_was_damaged_is_computed_again(farm: LocalCluster, tmp_path: Path, entries: int) -> None:
-    dead, mark = Dead(farm, "old", entries), tmp_path / "executed"
+@on_a_farm
+def test_only_what_was_damaged_is_computed_again(farm: LocalCluster, entries: int) -> str:
+    dead, mark = Dead(farm, "old", entries), farm.folder / "executed"
     dead.finish(spooled=20)
     hurt = dead.damage(entries // 10 - 10, mark)
     for n in range(entries - 10, entries):
@@ -150,7 +161,7 @@ def test_only_what_was_damaged_is_computed_again(farm: LocalCluster, tmp_path: P
     began = time.monotonic()
     farm.start_worker("old")
     tasks = ended(farm, dead.ids)
-    print(f"{entries} entries, {len(hurt)} of them damaged: all done in {time.monotonic() - began:.1f} s")  # noqa: T201
+    told = f"{entries} entries, {len(hurt)} of them damaged: all done in {time.monotonic() - began:.1f} s"
 
     assert executions(farm) == Counter(hurt)
     for n, task_id in enumerate(dead.ids):
@@ -160,9 +171,11 @@ def test_only_what_was_damaged_is_computed_again(farm: LocalCluster, tmp_path: P
     assert len(records(farm, "old")) == len(hurt) == entries // 10
     assert not mark.exists()
     farm.until(lambda: not dead.own.folder.exists(), "the dead one's folder goes")
+    return told
 
 
 @pytest.mark.parametrize("damage", ["garbage", pytest.param("torn", marks=LONG), pytest.param("empty", marks=LONG)])
+@on_a_farm
 def test_a_corrupt_database_is_set_aside_and_its_tasks_run_again(farm: LocalCluster, damage: str) -> None:
     dead = Dead(farm, "old", 50)
     dead.finish()
@@ -184,6 +197,7 @@ def test_a_corrupt_database_is_set_aside_and_its_tasks_run_again(farm: LocalClus
     assert worker.stop() == 0
 
 
+@on_a_farm
 def test_a_worker_with_too_much_to_deliver_stops_claiming_until_it_is_delivered(farm: LocalCluster) -> None:
     ids = submit(farm, 300, bytes=20_000, seconds=0.01)
     claims: list[dict[str, Any]] = []
@@ -211,6 +225,7 @@ def test_a_worker_with_too_much_to_deliver_stops_claiming_until_it_is_delivered(
         assert worker.stop() == 0
 
 
+@on_a_farm
 def test_only_answered_refusals_age_an_outcome_and_none_is_dropped(farm: LocalCluster) -> None:
     """Away for longer than CACHE_TTL_SECONDS: nothing ages. Refused for as long: set aside, kept, and shown."""
     lifetime = 1.0

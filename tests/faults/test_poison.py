@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from fault_farm import Farm, children_of
+from overlapping import overlapping
 from processes import of_folder
 
 KILL_GRACE = 3.0  # seconds that a handler has after it was told to stop
@@ -79,10 +80,12 @@ def _known(farm: Farm) -> set[int]:
     return {farm.dispatcher.pid, worker.pid, *children_of(worker)}
 
 
-def test_poison_fails_with_its_reason_and_disturbs_nobody(tmp_path: Path) -> None:
-    _poisoned_farm(tmp_path, POISONS, 30)
+@overlapping
+def test_poison_fails_with_its_reason_and_disturbs_nobody(folder: Path) -> None:
+    _poisoned_farm(folder, POISONS, 30)
 
 
 @pytest.mark.long
-def test_a_gigabyte_of_output_or_of_result_disturbs_nobody(tmp_path: Path) -> None:
-    _poisoned_farm(tmp_path, [POISONS[0], *LONG_POISONS], 120)
+@overlapping
+def test_a_gigabyte_of_output_or_of_result_disturbs_nobody(folder: Path) -> None:
+    _poisoned_farm(folder, [POISONS[0], *LONG_POISONS], 120)

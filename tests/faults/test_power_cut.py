@@ -14,12 +14,12 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from queue import SimpleQueue
 from random import Random
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 from crash_vfs import CrashVFS, Disk, Image, lay_out
+from overlapping import computing
 from power_cut_load import GONE, FakeClock, Load, Told, name_of
 
 from dispatcher.errors import CannotOpen, DispatcherError
@@ -36,10 +37,9 @@ from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.submit import Submission
 from dispatcher.store.sqlite import SqliteStore, opening, store
 
-CUTS, LONG_CUTS, CONTROL_CUTS = 2_000, 20_000, 300
+CUTS, LONG_CUTS, CONTROL_CUTS = 2_000, 10_000, 150
 LIVES = 3  # in a run
 STEPS = 40  # in a life
-INSPECTORS = 4
 FILE = "queue.db"
 # how likely the power is cut at a change to a file: (kind of change, kind of file)
 RATES = {("write", "-wal"): 0.07, ("sync", "-wal"): 0.15, ("write", ""): 0.07, ("sync", ""): 0.5}
@@ -238,12 +238,10 @@ class Runs:
     """Runs of LIVES lives each until there were enough cuts; run r has the seed `seed + r`."""
 
     def __init__(self, folder: Path, pool: Executor, patch: pytest.MonkeyPatch, synchronous: str) -> None:
-        self._folder, self._pool, self._patch, self._synchronous = folder, pool, patch, synchronous
-        self._free: SimpleQueue[Path] = SimpleQueue()  # folders for inspections, which go on side by side
-        for number in range(INSPECTORS):
-            self._free.put(folder / f"after-{number}")
-        for name in ("live", *(f"after-{number}" for number in range(INSPECTORS))):
-            (folder / name).mkdir()
+        self._live_in, self._look_in = folder / "live", folder / "after"
+        self._pool, self._patch, self._synchronous = pool, patch, synchronous
+        self._live_in.mkdir()
+        self._look_in.mkdir()
         self.tally = Tally()
 
     def until(self, cuts: int, seed: int) -> Tally:
@@ -258,7 +256,7 @@ class Runs:
         for number in range(LIVES):
             rng = Random(f"{seed}/{number}")
             life = self._live(image, before, rng, number)
-            seen = list(self._pool.map(partial(self._inspect, life.marks), life.cuts))
+            seen = [Inspection(cut, life.marks, self._look_in) for cut in life.cuts]
             for n, one in enumerate(seen):
                 self.tally.count(one, f"seed {seed} life {number} cut {n}")
             going_on = [(one.cut.image, one.found) for one in seen if one.found and one.found.dump]
@@ -268,7 +266,7 @@ class Runs:
 
     def _live(self, image: Image, before: Mark, rng: Random, number: int) -> Life:
         """A life with nothing left to chance but SQLite's own salts, which move no byte."""
-        life = Life(self._folder / "live", image, before, rng, number)
+        life = Life(self._live_in, image, before, rng, number)
         with self._patch.context() as patch:
             tune, pages, chance = opening._tune, rng.choice((8, 40, 1000)), Random(rng.random())
 
@@ -283,74 +281,62 @@ class Runs:
             life.run(self._pool)
         return life
 
-    def _inspect(self, marks: list[Mark], cut: Cut) -> Inspection:
-        folder = self._free.get()
-        try:
-            return Inspection(cut, marks, folder)
-        finally:
-            self._free.put(folder)
 
-
-MakeRuns = Callable[[str], Runs]
-
-
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRuns]:
-    """Runs with `PRAGMA synchronous` as named, in memory where the system has a file system in it; what makes opening
-    a store slow and has no part in this is less or done once."""
-    monkeypatch.setattr(store, "READERS", 2)
-    monkeypatch.setattr(opening, "file_system", cache(opening.file_system))
+@contextmanager
+def runs(spare: Path, synchronous: str) -> Iterator[Runs]:
+    """Runs with `PRAGMA synchronous` as named, in memory where the system has a file system in it, else in `spare`;
+    what makes opening a store slow and has no part in this is less or done once."""
     memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="taskmill-", dir=memory if os.access(memory, os.W_OK) else tmp_path))
+    folder = Path(tempfile.mkdtemp(prefix="taskmill-", dir=memory if os.access(memory, os.W_OK) else spare))
     state = random.getstate()
-    with ThreadPoolExecutor(8) as pool:
-        yield lambda synchronous: Runs(folder, pool, monkeypatch, synchronous)
-    random.setstate(state)
-    shutil.rmtree(folder)
+    try:
+        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
+            patch.setattr(store, "READERS", 2)
+            patch.setattr(opening, "file_system", cache(opening.file_system))
+            yield Runs(folder, pool, patch, synchronous)
+    finally:
+        random.setstate(state)
+        shutil.rmtree(folder)
 
 
-@pytest.fixture
-def seed() -> int:
+def one_seed() -> int:
     return int(os.environ.get("POWER_CUT_SEED") or int.from_bytes(os.urandom(4), "big"))
 
 
-def tell(tally: Tally, seed: int, seconds: float, record: Callable[[str, object], None]) -> None:
-    line = f"{tally}; {seconds:.1f} s; POWER_CUT_SEED={seed}"
-    record("power_cut", line)
-    print(line)  # noqa: T201  shown by pytest -rP, and when the test fails
+def cut_often(spare: Path, synchronous: str, cuts: int) -> tuple[Tally, str]:
+    """What so many cuts did, and the same in a line to be printed, with the seed."""
+    seed, began = one_seed(), perf_counter()
+    with runs(spare, synchronous) as made:
+        tally = made.until(cuts, seed)
+    told = f"power cuts, {synchronous}: {tally}; {perf_counter() - began:.1f} s; POWER_CUT_SEED={seed}"
+    assert not tally.failures, f"{told}\n{tally.failures[:5]}"
+    return tally, told
 
 
-def cut_and_hold(runs: Runs, cuts: int, seed: int, record: Callable[[str, object], None]) -> None:
-    began = perf_counter()
-    tally = runs.until(cuts, seed)
-    tell(tally, seed, perf_counter() - began, record)
-    assert not tally.failures, tally.failures[:5]
-    assert tally.lost == 0
-    assert tally.cuts >= cuts
+def cut_and_hold(spare: Path, cuts: int) -> str:
+    tally, told = cut_often(spare, "FULL", cuts)
+    assert tally.lost == 0, told
+    assert tally.cuts >= cuts, told
     few = {place: n for place, n in tally.during.items() if n < cuts / 200}
-    assert len(tally.during) == 6, tally.during
-    assert not few, f"hardly cut: {few}"
+    assert len(tally.during) == 6, told
+    assert not few, f"hardly cut: {few}; {told}"
+    return told
 
 
-def test_power_cuts_lose_nothing_acknowledged(
-    runs: MakeRuns, seed: int, record_property: Callable[[str, object], None]
-) -> None:
-    cut_and_hold(runs("FULL"), CUTS, seed, record_property)
+@computing
+def test_power_cuts_lose_nothing_acknowledged(folder: Path) -> str:
+    return cut_and_hold(folder, CUTS)
 
 
 @pytest.mark.long
-def test_many_power_cuts_lose_nothing_acknowledged(
-    runs: MakeRuns, seed: int, record_property: Callable[[str, object], None]
-) -> None:
-    cut_and_hold(runs("FULL"), LONG_CUTS, seed, record_property)
+@computing
+def test_many_power_cuts_lose_nothing_acknowledged(folder: Path) -> str:
+    return cut_and_hold(folder, LONG_CUTS)
 
 
-def test_without_full_sync_the_same_cuts_lose_much(
-    runs: MakeRuns, seed: int, record_property: Callable[[str, object], None]
-) -> None:
+@computing
+def test_without_full_sync_the_same_cuts_lose_much(folder: Path) -> str:
     """The control: NORMAL loses acknowledged commits and corrupts nothing, so these tests can fail."""
-    began = perf_counter()
-    tally = runs("NORMAL").until(CONTROL_CUTS, seed)
-    tell(tally, seed, perf_counter() - began, record_property)
-    assert not tally.failures, tally.failures[:5]
-    assert tally.losing_cuts > tally.cuts / 4
+    tally, told = cut_often(folder, "NORMAL", CONTROL_CUTS)
+    assert tally.losing_cuts > tally.cuts / 4, told
+    return told

@@ -25,7 +25,7 @@ DRIP = {"idle": b"", "header": b"X-Slow: 1\r\n", "stranger": b" ", "friend": b" 
 DRIP_SECONDS = 0.25
 AWAY_SECONDS = 2.0
 LIMIT = 0.050
-CLAIMS = 400
+CLAIMS, ROUNDS = 1000, 3
 MEMORY = 100 * 2**20
 
 
@@ -143,19 +143,20 @@ def memory(farm: LocalCluster) -> int:
 
 
 def test_slow_clients_do_not_slow_a_claim(farm: LocalCluster, claimant: Claimant) -> None:
-    alone, before = [claimant.p99()], memory(farm)
+    before = memory(farm)
     with Crowd(int(farm.env["DISPATCHER_PORT"]), stubborn=True) as crowd:
         farm.until(lambda: crowd.gone("stranger"), "the strangers are sent away")
-        windows = [claimant.p99() for _ in range(4)]
+        rounds = [claimant.p99()]
+        # Whatever else this machine does can spoil a round; a dispatcher that slow clients hold up fails all three.
+        while rounds[-1] >= LIMIT and len(rounds) < ROUNDS:
+            rounds.append(claimant.p99())
         grown = memory(farm) - before
         ended = {kind for kind, count in crowd.ended.items() if count}
-    alone.append(claimant.p99())
-    told = [f"{1000 * p99:.1f}" for p99 in (*alone, *windows)]
-    print(f"claim p99 in ms: {told[:2]} alone, {told[2:]} in the crowd; {grown >> 20} MiB more")  # noqa: T201
+    told = [f"{1000 * p99:.1f}" for p99 in rounds]
+    print(f"claim p99 in ms, of {CLAIMS} claims in the crowd: {told}; {grown >> 20} MiB more")  # noqa: T201
     assert ended == {"stranger"}
     assert grown < MEMORY
-    # A machine that is slow without the crowd, for what else it does, is not the crowd's fault.
-    assert statistics.median(windows) < max(LIMIT, 4 * max(alone))
+    assert min(rounds) < LIMIT, told
 
 
 @pytest.mark.long

@@ -199,6 +199,19 @@ def test_the_same_room_is_not_asked_for_twice(bench: Bench, claimer: Claimer) ->
     assert numbers(bench) == [(2, 1)]
 
 
+def test_reports_of_an_outage_carry_one_number(bench: Bench) -> None:
+    """Else each of them would leave a claim to be repeated, all at the moment when the dispatcher is back."""
+    bench.dispatcher.answers["/submit-results"] = silence
+    bench.hold(1)
+    bench.deliver_outcomes(1)
+    for _ in range(5):
+        bench.reporter.retry_now()
+        bench.reporter.step()
+    carried = [body["claim"]["request_id"] for body in bench.dispatcher.bodies("/submit-results")]
+    assert len(carried) == 6
+    assert len(set(carried)) == 1
+
+
 def test_a_waiting_claim_that_was_outgrown_is_replaced(bench: Bench, claimer: Claimer) -> None:
     """No report is under way: the reporter notices, and claims by itself under a higher number."""
 
