@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cli import checks
 from cli.checks import FAIL, OK, WARN, Finding
+from cli.database import examine
 from cli.errors import DONE, FAILED
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
@@ -44,6 +45,8 @@ def _examine() -> Iterator[Finding]:
             yield from checks.clocks(seen)
             first = first or seen
     database = None if settings.dispatcher.database_url else settings.dispatcher.db_path
+    if settings.dispatcher.database_url:
+        yield from examine(settings.dispatcher.database_url)
     yield from checks.sqlite(first, database)
     places = (("DB_PATH", database and database.parent), ("CACHE_DIR", settings.worker.cache_dir))
     yield from checks.disks((name, path) for name, path in places if path)

