@@ -108,6 +108,7 @@ class Model:
         self.keys: dict[str, tuple[int, bytes, int]] = {}
         self.ids: set[int] = set()
         self.last_pass: int | None = None
+        self.last_written: int | None = None  # of the passes that a store with several dispatchers remembers
         self.touched: set[int] = set()
 
     # reading
@@ -440,7 +441,7 @@ class Model:
     def reaped(self, now: Now, ended: int) -> None:
         """A pass of the reaper; after a gap every live lease is lengthened before any is ended."""
         live = self.live()
-        if live and (self.last_pass is None or now.steady - self.last_pass > GAP):
+        if live and (self.last_pass is None or abs(now.steady - self.last_pass) > GAP):
             for lease in live:
                 lease.expires = now.steady + max(lease.length, SILENCE)
         over = [lease for lease in live if lease.expires <= now.steady]
@@ -448,6 +449,8 @@ class Model:
             self._lose(now, lease, End.EXPIRED, charged=not lease.provisional)
         assert ended == len(over), (ended, over)
         self.last_pass = now.steady
+        if live:
+            self.last_written = now.steady
 
     def scheduled(self, now: Now, made: int) -> None:
         due = [task for task in self.tasks.values() if self._is_due(task, now) and not task.ready]

@@ -1,11 +1,15 @@
 """The queue against a plain model of DESIGN (queue_model.py): random histories, compared after each step (I2 to I6)."""
 
+import atexit
 import hashlib
+import os
 import random
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from overlapping import computing
+from postgres_server import Schemas, running
 from queue_model import Lease, Model, Seen, Wants
 
 from dispatcher.clock import Clock, Now
@@ -38,6 +43,7 @@ from dispatcher.queue.report import Outcome
 from dispatcher.queue.submit import Submission
 from dispatcher.routes import work
 from dispatcher.store.base import Store, Tx
+from dispatcher.store.postgres import PostgresStore
 from dispatcher.store.sqlite import SqliteStore
 
 SECOND, DAY = 1000, 24 * 3600 * 1000
@@ -83,7 +89,31 @@ class SqlitePlace:
         shutil.rmtree(self._folder)
 
 
-PLACES: dict[str, Callable[[], Any]] = {"sqlite": SqlitePlace}
+@cache
+def schemas() -> Schemas:
+    """A PostgreSQL for this process: the one that DATABASE_URL names, or one that ends with it."""
+    if given := os.environ.get("DATABASE_URL"):
+        return Schemas(given)
+    whole_life = ExitStack()
+    atexit.register(whole_life.close)
+    return Schemas(whole_life.enter_context(running()).url)
+
+
+class PostgresPlace:
+    """The same in a schema of its own."""
+
+    def __init__(self) -> None:
+        self._url = schemas().new()
+
+    def open(self, clock: Clock) -> Store:
+        return PostgresStore(self._url, clock, notify=False)
+
+    def drop(self) -> None:
+        schemas().drop()
+
+
+PLACES: dict[str, Callable[[], Any]] = {"postgresql": PostgresPlace, "sqlite": SqlitePlace}
+EXAMPLES = {"postgresql": (15, 150), "sqlite": (100, 800)}  # short, long: a step costs ten times as much there
 
 
 def subset(items: Sequence[Any], bits: int) -> list[Any]:
@@ -462,7 +492,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.clock.steady += ms
         self._open()
         assert self.store.store_id == self.store_id
-        self.model.last_pass = None
+        self.model.last_pass = self.model.last_written if self.store.shared else None
 
     @rule(completed=st.sampled_from([0, DAY]), failed=st.sampled_from([0, DAY]), later=st.sampled_from([1, 1, 2 * DAY]))
     @when(lambda model: sum(task.finished is not None for task in model.tasks.values()) > 2)
@@ -587,11 +617,11 @@ def run(place: Callable[[], Any], examples: int, steps: int) -> str:
 @pytest.mark.parametrize("kind", sorted(PLACES))
 @computing
 def test_the_queue_does_what_its_model_does(folder: Path, kind: str) -> str:
-    return run(PLACES[kind], 100, 40)
+    return run(PLACES[kind], EXAMPLES[kind][0], 40)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", sorted(PLACES))
 @computing
 def test_the_queue_does_what_its_model_does_for_long(folder: Path, kind: str) -> str:
-    return run(PLACES[kind], 800, 60)
+    return run(PLACES[kind], EXAMPLES[kind][1], 60)

@@ -112,6 +112,17 @@ def test_restart_neither_ends_a_lease_nor_keeps_it_for_ever(
     assert passes(mill, 4) == 1
 
 
+def test_clock_set_back_under_a_running_dispatcher_keeps_no_lease_for_ever(mill: Mill) -> None:
+    """The database's clock is the lease clock of several dispatchers, and may be set."""
+    one_pass(mill)
+    mill.one()
+    lease = mill.lease()
+    passes(mill, 2)
+    mill.clock.steady -= DAY
+    assert one_pass(mill) == 0
+    assert mill.row(lease.task_id).lease_expires == mill.clock.now().steady + LEASE_S * SECOND
+
+
 def test_idle_dispatcher_still_ends_a_provisional_lease_after_ten_seconds(mill: Mill) -> None:
     later = waiting(mill)
     assert passes(mill, 30) == 0
