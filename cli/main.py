@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from cli import backup, doctor, restore
+from cli import backup, doctor, migrate, restore
 from cli.errors import FAILED, INTERRUPTED, USAGE, Failed
 from client.errors import ClientError, Unreachable
 from common.settings import SettingError
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command("backup")(backup.command)
 app.command("restore")(restore.command)
+app.command("migrate")(migrate.command)
 app.command("doctor")(doctor.command)
 
 

@@ -3,13 +3,15 @@
 from flask import Flask, request
 
 from dispatcher.config import DispatcherSettings, is_loopback
+from dispatcher.errors import NotAFile
+from dispatcher.move.moves import Moves
 from dispatcher.queue import Queue
-from dispatcher.routes import auth, backup, classic, control, errors, status, submit, tasks, work
+from dispatcher.routes import auth, backup, classic, control, errors, migrate, status, submit, tasks, work
 from dispatcher.store.sqlite import SqliteStore
-from dispatcher.store.sqlite.copies import Copies
+from dispatcher.store.sqlite.copies import Copies, Copy
 
 
-def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
+def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None = None) -> Flask:
     """The HTTP face of a queue."""
     app = Flask("dispatcher", static_folder=None)
     app.url_map.merge_slashes = False  # a path is right or wrong; nothing is redirected
@@ -24,6 +26,7 @@ def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
         tasks.blueprint(queue),
         control.blueprint(queue),
         backup.blueprint(_copies(queue)),
+        migrate.blueprint(moves or Moves(queue, settings.database_notify)),
         status.blueprint(queue, lambda: not settings.token or auth.is_authorized(expected)),
     ):
         app.register_blueprint(views)
@@ -38,6 +41,18 @@ def create_app(queue: Queue, settings: DispatcherSettings) -> Flask:
     return app
 
 
+class _Copies(Copies):
+    """What `GET /backup` hands out, of a store that is a file, until the queue moves out of it."""
+
+    def __init__(self, queue: Queue, store: SqliteStore) -> None:
+        self._queue, self._store = queue, store
+        super().__init__(store.path, lambda: queue.draining or queue.store is not store)
+
+    def ask(self, name: str, seconds: float) -> Copy:
+        if self._queue.store is not self._store:
+            raise NotAFile
+        return super().ask(name, seconds)
+
+
 def _copies(queue: Queue) -> Copies | None:
-    """What `GET /backup` hands out, of a store that is a file."""
-    return Copies(queue.store.path, lambda: queue.draining) if isinstance(queue.store, SqliteStore) else None
+    return _Copies(queue, queue.store) if isinstance(queue.store, SqliteStore) else None

@@ -130,6 +130,22 @@ class NotAFile(Unsupported):
         DispatcherError.__init__(self, "this queue is not one SQLite file: back up its database with pg_dump")
 
 
+class MoveRuns(DispatcherError):
+    """One move at a time."""
+
+    status, code = 409, "conflict"
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"the queue is on its way to {target} already")
+
+
+class NothingToMove(Unsupported):
+    """The queue lives in a database server already."""
+
+    def __init__(self) -> None:
+        DispatcherError.__init__(self, "this dispatcher's queue is not one SQLite file: there is nothing to move")
+
+
 class CannotOpen(Exception):
     """The store cannot be opened; the message is one clear line for the operator."""
 

@@ -24,13 +24,14 @@ MAY_IMPORT = {
     "worker": {"common", "client"},
     "cli": {
         "common", "client", "worker", "dispatcher.config", "dispatcher.model", "dispatcher.clock", "dispatcher.errors",
-        "dispatcher.queue", "dispatcher.store",
+        "dispatcher.queue", "dispatcher.store", "dispatcher.move",
     },
     "dispatcher.clock": set(),
     "dispatcher.errors": set(),
     "dispatcher.model": set(),
     "dispatcher.store": {"dispatcher.model", "dispatcher.clock", "dispatcher.errors"},
     "dispatcher.queue": {"common", "dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.store"},
+    "dispatcher.move": {"dispatcher.queue", "dispatcher.clock", "dispatcher.errors", "dispatcher.store"},
     "dispatcher.maintenance": {"dispatcher.queue", "dispatcher.model", "dispatcher.clock"},
     "dispatcher.routes": {
         "common", "dispatcher.queue", "dispatcher.model", "dispatcher.errors", "dispatcher.config",

@@ -6,11 +6,11 @@ from dispatcher.queue import Queue
 
 class Waker:
     """Reads, and only while somebody waits. A hint from another dispatcher hurries its loop; without one it is late by
-    the loop's interval."""
+    the loop's interval. While the store is this dispatcher's alone there is nothing to look for."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
     def run_once(self, now: Now) -> int:
         """Look around once; how many claims waited."""
-        return self._queue.look_around()
+        return self._queue.look_around() if self._queue.store.shared else 0

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from dispatcher.clock import Now
 from dispatcher.errors import Foreign, NotFound, Unavailable
 from dispatcher.model import Granted, LeaseName, Orders, State, TaskFilter, Upload
 from dispatcher.queue import control, death, silence
@@ -38,6 +39,23 @@ class Queue:
             self.schemas = Schemas(reader.type_schemas())
         self.draining = False
         store.on_commit(self.waiting.serve, self._ended)
+        self._hear: Callable[[], None] | None = None
+
+    def on_news(self, call: Callable[[], None]) -> None:
+        """Hook: another dispatcher made tasks ready (a hint)."""
+        self._hear = call
+        self.store.on_news(call)
+
+    def adopt(self, store: Store) -> None:
+        """Go on over another store, which holds this very queue: who waits here goes on waiting, served from there."""
+        if store.store_id != self.store.store_id:
+            raise ValueError("another queue")
+        with store.read() as reader:
+            self.schemas.learn(reader.type_schemas())
+        store.on_commit(self.waiting.serve, self._ended)
+        if self._hear is not None:
+            store.on_news(self._hear)
+        self.store = store
 
     def _ended(self, ids: list[int]) -> None:
         self.watchers.ended(ids)
@@ -258,6 +276,10 @@ class Queue:
             yield part
             number += 1
 
+    def now(self) -> Now:
+        """The store's time."""
+        return self.store.now()
+
     def is_ready(self) -> bool:
         """Whether the last transaction could be committed."""
         return self.store.healthy
@@ -281,7 +303,7 @@ class Queue:
             passed = tx.touch(last)
             if passed is None:
                 return 0, last
-            if tx.now.steady - passed > self.terms.gap_ms:
+            if abs(tx.now.steady - passed) > self.terms.gap_ms:  # a clock that was set back is a gap, too
                 tx.extend_all(self.terms.silence_ms)
             return silence.reap(tx, REAP_LIMIT), tx.now.steady
 

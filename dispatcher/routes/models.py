@@ -76,6 +76,14 @@ class TaskIds(Strict):
     task_ids: list[TaskId] = Field(min_length=1, max_length=1_000)
 
 
+class Migrate(Strict):
+    """Where the queue shall move."""
+
+    to: str = Field(min_length=1, max_length=2048, description="postgresql://user:password@host:5432/database")
+    source: str | None = Field(None, alias="from", max_length=4096, description="refused when it is another file")
+    dry_run: bool = Field(False, description="look at both sides, change nothing")
+
+
 class WaitTasks(TaskIds):
     """Tasks to wait for."""
 

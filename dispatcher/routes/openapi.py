@@ -39,6 +39,8 @@ OPERATIONS = (
     Operation("post", "/wait-tasks", models.WaitTasks, "Those of the tasks that have ended; waits for the first"),
     Operation("post", "/cancel-tasks", models.TaskIds, "Cancel waiting tasks, ask running ones to stop"),
     Operation("get", "/backup", None, "A copy of the database file; 202 while it is being made", query=("copy",)),
+    Operation("post", "/migrate", models.Migrate, "Move the queue into a database, while it goes on", 202),
+    Operation("get", "/migrate", None, "How the present move stands, or the last one"),
     Operation("get", "/stats", None, "Counts, rates, times, workers"),
     Operation("get", "/health", None, "Liveness; ?ready=1: 503 when the store takes no writes", query=("ready",)),
     Operation("get", "/openapi.json", None, "This document"),

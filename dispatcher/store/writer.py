@@ -126,7 +126,7 @@ class Writer(Generic[X]):
         """Refuse every operation from now on (Unavailable); returns when all that was accepted before is finished."""
         with self._door:
             self._frozen = reason
-        self.run(lambda tx: None, even_frozen=True)
+        self.run(_nothing_waits, even_frozen=True)
 
     def thaw(self) -> None:
         """Take operations again."""

@@ -1,0 +1,49 @@
+"""Fixtures of the tests of moving."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from move_kit import HANDLERS
+from postgres_server import Schemas
+
+from client.testing import LocalCluster
+from dispatcher.store.sqlite import SqliteStore
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory where the system offers it."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="taskmill-", dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def database(schemas: Schemas) -> Iterator[str]:
+    """The URL of an empty database."""
+    yield schemas.new()
+    schemas.drop()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    made = SqliteStore(tmp_path / "queue.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def farm(tmp_path: Path, database: str) -> Iterator[Callable[..., LocalCluster]]:
+    """Starts farms on files; all of them are ended, before the database goes."""
+    with ExitStack() as cleanup:
+
+        def start(workers: int = 0, **settings: str) -> LocalCluster:
+            own = {"DISPATCHER_TOKEN": "", "DISPATCHER_HOST": "", "DATABASE_URL": "", "TASKS_PATH": str(HANDLERS)}
+            own |= {"WORKER_HEARTBEAT_INTERVAL": "0.5", "CACHE_RETRY_INTERVAL": "0.2"}
+            return cleanup.enter_context(LocalCluster(workers, settings={**own, **settings}, parent=tmp_path))
+
+        yield start
