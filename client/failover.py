@@ -9,9 +9,11 @@ The order in which the dispatchers are tried is drawn by lot for each object: so
 and spread over the others when one goes.
 
 What still waits at a dispatcher that was left goes on waiting if that one had answered, with a refusal: a dispatcher
-that stops answers what it holds. If it was silent, this may be a claim that would hang on a dead socket for half a
-minute; it is given up, and its thread sends it to the current one. To be sure that none is missed which is about to
-begin, the Transport that was left is done with for good, and a new one stands in its place.
+that stops answers what it holds. One that only fails, say without its database, does not: `renew` gives up what stays
+there, and a worker calls it for its waiting claim. If it was silent, this may be a claim that would hang on a dead
+socket for half a minute; it is given up, and its thread sends it to the current one. To be sure that none is missed
+which is about to begin, the Transport that was left in silence is done with for good, and a new one stands in its
+place.
 """
 
 import random
@@ -103,7 +105,8 @@ class Failover:
                 return
             at = seen.index(line)
             turned = seen[at:] + seen[:at]
-            self._lines = tuple(one.successor() if one.url in failed else one for one in turned)
+            silent = {url for url, error in failed.items() if isinstance(error, Unreachable)}
+            self._lines = tuple(one.successor() if one.url in silent else one for one in turned)
             self._on_move(seen[0].url, failed[seen[0].url], line.url)
         for one in seen:
             if one.url in failed:

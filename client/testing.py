@@ -112,6 +112,7 @@ class LocalCluster:
         self._temporary = tempfile.TemporaryDirectory(prefix=".taskmill-", dir=parent)
         self.folder = Path(self._temporary.name)
         own = {"DB_PATH": f"{self.folder}/queue.db", "CACHE_DIR": f"{self.folder}/cache", "DISPATCHER_PORT": "0"}
+        own["DATABASE_URL"] = ""  # a queue of one's own, whatever this machine's dispatcher uses
         self.env = {**os.environ, **own, "WORKER_CONCURRENCY": str(concurrency), **(settings or {})}
         self._names = [f"worker-{n + 1}" for n in range(workers)]
         self.workers: dict[str, Process] = {}

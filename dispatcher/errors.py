@@ -100,6 +100,13 @@ class Unavailable(DispatcherError):
         super().__init__(reason)
 
 
+class OutcomeUnknown(Unavailable):
+    """The store went away in the middle of a COMMIT: the request may be stored all the same."""
+
+    def __init__(self) -> None:
+        super().__init__("the database went away: what was sent may be stored all the same")
+
+
 class StorageFull(DispatcherError):
     """The disk is full; nothing of the request was stored."""
 

@@ -7,6 +7,9 @@ from typing import TypeVar
 import pytest
 from postgres_server import Schemas, running
 
+GIVEN = "TASKMILL_TEST_DATABASE"  # what the user named; processes of the tests choose for themselves
+if "DATABASE_URL" in os.environ:
+    os.environ[GIVEN] = os.environ.pop("DATABASE_URL")
 R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
 
 
@@ -44,7 +47,7 @@ def _refuse_skip(report: R) -> R:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The server that DATABASE_URL names, or one of our own."""
-    if given := os.environ.get("DATABASE_URL"):
+    if given := os.environ.get(GIVEN):
         yield given
         return
     with running() as server:

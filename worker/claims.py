@@ -24,6 +24,7 @@ MAX_TASKS = 1000  # in one claim, see DESIGN section 5
 LONGEST_WAIT = 25.0  # seconds
 _ANSWER_TIME = 10.0  # seconds that a claim's answer may take beyond its wait
 _UNDER_WAY = 0.02  # seconds between looks whether a claim beside was answered
+_LEFT = 1.0  # seconds in which a dispatcher that was left may still answer what waits there
 _FLOW = 0.2  # seconds that one full report reply keeps the claimer off
 
 
@@ -57,6 +58,7 @@ class Claims:
         }
         self._worker_id = settings.worker_id
         self._parked: Claim | None = None
+        self._current, self._left_at = "", 0.0  # the dispatcher in use, and when another was left for it
         self._fed_until = 0.0
         self.orders: dict[str, Any] = {"state": "run", "cancel": []}  # the latest that are known
         self.draining = False
@@ -88,11 +90,25 @@ class Claims:
         """A claim to send now beside the waiting one, with a report or (if that has been outgrown) alone."""
         parked = self._parked
         room = self.room()
+        if parked is not None:
+            self._bring_along()
         if parked is None or not self._leases.is_latest(parked):
             return self._riding_claim(room) if reporting else None
         if room > parked.max_tasks or (self.draining and parked.wait_seconds > 0):
             return self._leases.open_claim(room, 0.0)
         return None
+
+    def _bring_along(self) -> None:
+        """The waiting claim is sent anew when it stays at a dispatcher that was left for another.
+
+        One that stops answers what waits there; one that only fails, say without its database, would keep the claim
+        to the end of its wait: an idle worker would get nothing so long, and one that ends would leave it open.
+        """
+        if self._link.url != self._current:
+            self._current, self._left_at = self._link.url, self._clock()
+        elif self._left_at and self._clock() >= self._left_at + _LEFT:
+            self._left_at = 0.0
+            self._link.renew()
 
     def _riding_claim(self, room: int) -> Claim | None:
         """One that has got no answer goes first: a number for each report of an outage would make a stampede at its
@@ -117,7 +133,7 @@ class Claims:
         named = {"worker_id": self._worker_id, "instance_id": claim.instance_id}
         try:
             if claim.wait_seconds > 0:
-                self._parked = claim
+                self._parked, self._current, self._left_at = claim, self._link.url, 0.0
             data = self._link.post("/get-tasks", {**named, **self.body(claim)}, claim.wait_seconds + _ANSWER_TIME)
             return self.take(claim, data), data
         except Exception:

@@ -24,6 +24,9 @@ _PULSE = "/heartbeat"
 class Caller(Protocol):
     """What is used of client.transport.Transport, or of a Failover over several."""
 
+    @property
+    def url(self) -> str: ...
+
     def call(
         self,
         method: str,
@@ -48,6 +51,11 @@ class Link:
         self._refused: dict[str, int] = {}
         self.on_return = on_return
 
+    @property
+    def url(self) -> str:
+        """Where the dispatcher is; of several, the current one."""
+        return self._transport.url
+
     def post(self, path: str, body: dict[str, Any], timeout: float) -> Any:
         """The reply's `data`; raises TransportError."""
         return self.call("POST", path, json.dumps(body).encode(), timeout)
@@ -71,6 +79,10 @@ class Link:
             if path == _PULSE:
                 self.on_return()
         return data
+
+    def renew(self) -> None:
+        """What waits for an answer is sent once more, to the current dispatcher, wherever it waits."""
+        self._transport.renew()
 
     def close(self) -> None:
         self._transport.close()

@@ -22,6 +22,7 @@ from dispatcher.move.tables import Key, Piece, Row, Table, fitted
 from dispatcher.store.postgres.clock import NOW
 from dispatcher.store.postgres.connecting import AWAY, BY_CHANCE, connect, look_at_durability, parameters, shown
 from dispatcher.store.postgres.migrations import migrate
+from dispatcher.store.postgres.session import NEW_SPELL
 
 log = logging.getLogger("taskmill.move")
 T = TypeVar("T")
@@ -36,7 +37,6 @@ IDENTITIES = """SELECT table_name, column_name FROM information_schema.columns
 MARK = "INSERT INTO meta VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 MINE = "INSERT INTO meta VALUES ('moving_from', %s) ON CONFLICT (key) DO NOTHING"
 RECOUNT = "SELECT lane_id, state, count(*), count(*) FILTER (WHERE ready) FROM tasks GROUP BY 1, 2"
-SPELL = f"INSERT INTO spells (seen_at) VALUES (({NOW})) RETURNING id"
 EXTEND = f"UPDATE tasks SET lease_expires = ({NOW}) + greatest(lease_length, %s) WHERE lease_expires IS NOT NULL"
 MARKS = "key LIKE 'moving\\_%'"
 
@@ -169,7 +169,7 @@ class Target:
                 return
             db.execute("INSERT INTO meta VALUES ('store_id', %s)", (store_id,))
             db.execute(f"DELETE FROM meta WHERE {MARKS}")
-            spell = db.execute(SPELL).fetchone()
+            spell = db.execute(NEW_SPELL, (0,)).fetchone()  # of nobody: folded in time
             assert spell is not None
             rows = [(spell[0], *key, n) for key, n in counts.items()]
             db.executemany("INSERT INTO counts (spell, lane_id, state, n) VALUES (%s, %s, %s, %s)", rows)

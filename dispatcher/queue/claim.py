@@ -43,19 +43,23 @@ def claim(tx: Tx, asked: Claim, terms: Terms, only_repeat: bool = False) -> list
     instance = living(tx.instance(asked.instance_id))
     if is_repeat(instance, asked):
         return _repeat(tx, instance, asked.request_id, terms)
-    return [] if only_repeat else grant(tx, asked, tx.ready_lanes(), terms.lease_ms)
+    return [] if only_repeat else grant(tx, asked, tx.ready_lanes(), terms)
 
 
-def grant(
-    tx: Tx, asked: Claim, lanes: Iterable[Lane], length: int = PROVISIONAL_MS, provisional: bool = False
-) -> list[Granted]:
-    """Lease ready tasks of those lanes that are eligible, fairly between queues; a dead instance gets none."""
+def grant(tx: Tx, asked: Claim, lanes: Iterable[Lane], terms: Terms, provisional: bool = False) -> list[Granted]:
+    """Lease ready tasks of those lanes that are eligible, fairly between queues; a dead instance gets none. Another
+    dispatcher may have answered the number meanwhile: then what that one granted is repeated. One that waits
+    (`provisional`) is passed over while another dispatcher has its instance in hand."""
     queues = _by_queue(lanes, asked)
     if asked.max_tasks <= 0 or not queues:
         return []
-    instance = tx.meet(asked.instance_id, asked.worker_id)
-    if instance.died_at is not None or is_repeat(instance, asked):  # as another dispatcher has just recorded
+    meet = tx.meet_at_once if provisional else tx.meet
+    instance = meet(asked.instance_id, asked.worker_id)
+    if instance is None or instance.died_at is not None:
         return []
+    if is_repeat(instance, asked):
+        return _repeat(tx, instance, asked.request_id, terms)
+    length = PROVISIONAL_MS if provisional else terms.lease_ms
     taken = _take_fairly(tx, queues, asked, Grant(instance.id, asked.request_id, length, provisional))
     granted = _fitting(tx, taken)
     if granted:
@@ -101,9 +105,9 @@ def cancelled(names: Iterable[LeaseName]) -> tuple[str, ...]:
 
 
 def _repeat(tx: Tx, instance: Instance, request: int, terms: Terms) -> list[Granted]:
-    held = tx.held(instance.id, request)
-    tx.renew([LeaseName(task.task_id, task.token) for task in held], terms.lease_ms)
-    return [task._replace(length=terms.lease_ms) for task in held]
+    held = {LeaseName(task.task_id, task.token): task for task in tx.held(instance.id, request)}
+    live = tx.renew(list(held), terms.lease_ms)  # what another dispatcher has just ended is not handed out
+    return [task._replace(length=terms.lease_ms) for name, task in held.items() if name in live]
 
 
 def _by_queue(lanes: Iterable[Lane], asked: Claim) -> list[list[int]]:

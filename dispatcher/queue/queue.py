@@ -23,7 +23,7 @@ from dispatcher.queue.watch import Watchers
 from dispatcher.store.base import Store, Tx
 
 REAP_LIMIT = 500
-ELSEWHERE_S = 0.25  # how often a client that waits for tasks looks whether they ended at another dispatcher
+LEARN_MS = 2_000  # how often it is looked for schemas that came to another dispatcher
 ANSWER_BYTES = 16 * 2**20
 GATHER_S = 0.02
 
@@ -33,10 +33,11 @@ class Queue:
 
     def __init__(self, store: Store, terms: Terms | None = None, most_waiting: int = 10_000) -> None:
         self.store, self.terms = store, terms or Terms()
-        self.waiting, self.watchers, self.rates = Waiting(), Watchers(), Rates()
+        self.waiting, self.watchers, self.rates = Waiting(self.terms), Watchers(), Rates()
         self._places = threading.Semaphore(most_waiting)  # each request that waits holds a thread of the server
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())
+        self._learned = 0
         self.draining = False
         store.on_commit(self.waiting.serve, self._ended)
         self._hear: Callable[[], None] | None = None
@@ -261,7 +262,7 @@ class Queue:
                 left = deadline - time.monotonic()
                 if ended or not still_open or left <= 0 or self.watchers.closed:
                     return ended, still_open
-                event.wait(min(left, ELSEWHERE_S) if self.store.shared else left)
+                event.wait(left)
                 if still_open > 1:
                     time.sleep(min(GATHER_S, left))
 
@@ -310,12 +311,23 @@ class Queue:
         return self.store.write(step)
 
     def look_around(self) -> int:
-        """Serve the waiting claims what other dispatchers made ready, and end the waits of those whom other dispatchers
-        left new orders; how many waited."""
-        waited = len(self.waiting)
-        if waited:
+        """What other dispatchers did, for those who wait here: tasks made ready, orders left, tasks ended; and the
+        schemas that they learned. How many waited."""
+        claims, watched = len(self.waiting), self.watchers.watched()
+        if claims:
             self.waiting.dismiss_ordered(self.store.write(self._look))
-        return waited
+        if watched or self.now().wall - self._learned > LEARN_MS:
+            self._look_up(watched)
+        return claims + len(watched)
+
+    def _look_up(self, watched: list[int]) -> None:
+        with self.store.read() as reader:
+            ended = reader.ended_among(watched) if watched else []
+            schemas = reader.type_schemas()
+        self._learned = self.now().wall
+        self.watchers.ended(ended)
+        if self.schemas.is_news(schemas):
+            self.schemas.learn(schemas)
 
     def _look(self, tx: Tx) -> dict[int, Orders]:
         tx.look_afresh()

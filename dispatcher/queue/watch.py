@@ -43,6 +43,11 @@ class Watchers:
                     for event in self._waiting.get(task_id, ()):
                         event.set()
 
+    def watched(self) -> list[int]:
+        """The tasks that somebody waits for."""
+        with self._lock:
+            return list(self._waiting)
+
     def close(self) -> None:
         """A drain: end all waits."""
         with self._lock:

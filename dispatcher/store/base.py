@@ -3,7 +3,8 @@
 All writes of one operation happen in one transaction: `Store.write(op)` runs `op(tx)` and returns only
 after its COMMIT was durable; if `op` raises, nothing that it wrote remains. Operations of many threads share a
 transaction (`writer.py`), each isolated from the failures of the others; an operation may be run again.
-A store may be shared with other dispatchers: what an operation decides upon it locks (`tasks`, `meet`, `expired`).
+A store may be shared with other dispatchers: what an operation decides upon it locks (`tasks`, `leases`, `expired`,
+`meet`).
 
 Every write to a leased task is fenced by (task_id, token, in_progress); touching nothing is an ordinary answer.
 Lists come in and go out: a single call is a list of one. `tests/store/` holds every implementation to this page.
@@ -73,6 +74,9 @@ class Tx(Protocol):
     def meet(self, instance_id: str | None, worker_id: str) -> Instance:
         """The instance, made when it is new, locked; without an id the classic instance of the worker_id."""
 
+    def meet_at_once(self, instance_id: str, worker_id: str) -> Instance | None:
+        """The same without waiting: None while another dispatcher has the instance in hand."""
+
     def seen(self, instance: int, seq: int, host: str | None) -> None:
         """Record an answered heartbeat: its time, its number and, unless None, the host metadata as JSON text."""
 
@@ -128,7 +132,7 @@ class Tx(Protocol):
 
     # renewals and silence
     def leases(self, instance: int) -> list[TaskRow]:
-        """The tasks with live leases of this instance."""
+        """The tasks with live leases of this instance, locked."""
 
     def cancel_orders(self, instances: Sequence[int]) -> Mapping[int, list[LeaseName]]:
         """The live leases of these instances whose task was asked to be cancelled; those with none are absent."""
@@ -193,6 +197,9 @@ class Reader(Protocol):
 
     def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
         """Those of the tasks that have ended, with result and error: at least one, as many as fit into `max_bytes`."""
+
+    def ended_among(self, ids: Sequence[int]) -> list[int]:
+        """Those of the tasks that have ended."""
 
     def count_open(self, ids: Sequence[int]) -> int:
         """How many of the tasks exist and have not ended."""

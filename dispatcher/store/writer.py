@@ -25,6 +25,7 @@ log = logging.getLogger("taskmill.writer")
 T = TypeVar("T")
 X = TypeVar("X", covariant=True)
 MAX_GROUP = 256
+PATIENCE_S = 3.0  # after this a group is not run again
 PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # before a group is run again, with full jitter
 
 
@@ -164,16 +165,15 @@ class Writer(Generic[X]):
         return group, False
 
     def _commit_group(self, group: list[_Call[Any]]) -> None:
-        for pause in PAUSES_S:
+        deadline = time.monotonic() + PATIENCE_S
+        for pause in (*PAUSES_S, None):
             serving, failure = self._try_group(group)
-            if not isinstance(failure, RunAgain):
+            if not isinstance(failure, RunAgain) or pause is None or time.monotonic() > deadline:
                 break
             log.debug("transaction runs again: %s", failure)
             if serving is not None:
                 serving.undo()
             time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
-        else:
-            serving, failure = self._try_group(group)
         if failure is not None:
             log.warning("transaction failed: %s", failure)
         self.healthy = self.healthy and failure is None

@@ -315,6 +315,15 @@ def test_renew_gives_up_what_waits_elsewhere_and_repeats_what_waits_here(farm: F
     assert elsewhere.result(4) == "third"
 
 
+def test_renew_gives_up_what_waits_at_one_that_refused_others(farm: Farm) -> None:
+    farm.script([SILENCE, unavailable()], [success("beat"), success("second")])
+    claim = farm.begin("/get-tasks")
+    wait_until(lambda: farm.asked() == [1, 0, 0])
+    assert farm.call("/heartbeat") == "beat"
+    farm.line.renew()
+    assert claim.result(4) == "second"
+
+
 # --- bodies
 
 

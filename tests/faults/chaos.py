@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import stored_file
 from checker import FINAL, Judge, Row
 from farm_faults import DISPATCHER, WORKER, Fault
 from fault_farm import Farm
@@ -35,6 +34,7 @@ class Plan:
     least_pause: float = 0.1
     longest_pause: float = 1.0
     drain_seconds: float = 60.0
+    largest_submit: int = 50
 
 
 class Run:
@@ -50,8 +50,7 @@ class Run:
 
     def play(self) -> tuple[Row, list[str]]:
         """All of it; the figures and the problems."""
-        lanes = [lambda: self._strike("dispatcher", DISPATCHER)]
-        lanes += [lambda name=name: self._strike(name, WORKER) for name in list(self.farm.workers)]
+        lanes = [lambda name=name, faults=faults: self._strike(name, faults) for name, faults in self._victims()]
         loads = [
             lambda: self._submit_single(),
             lambda: self._submit_bulk(),
@@ -73,14 +72,18 @@ class Run:
 
     # -- faults --
 
+    def _victims(self) -> Iterator[tuple[str, Sequence[Fault]]]:
+        yield "dispatcher", DISPATCHER
+        yield from ((name, WORKER) for name in self.farm.workers)
+
     def _strike(self, victim: str, faults: Sequence[Fault]) -> None:
         rng, deadline = self._random(victim), time.monotonic() + self.plan.seconds
         while not self._stop.wait(rng.uniform(self.plan.least_pause, self.plan.longest_pause)):
             if time.monotonic() > deadline:
                 return
             strike = rng.choice(faults)
-            pid = self.farm.workers[victim].pid if victim in self.farm.workers else self.farm.dispatcher.pid
-            with self.history.operation("fault", {"name": strike.__name__, "victim": victim, "pid": pid}) as fault:
+            hit = {"name": strike.__name__, "victim": victim, "pid": self.farm.pid_of(victim)}
+            with self.history.operation("fault", hit) as fault:
                 fault.answer = strike(self.farm, victim, rng)
 
     # -- load --
@@ -100,7 +103,7 @@ class Run:
         rng = self._random("bulk")
         patient, hasty = self.farm.new_client(), self.farm.new_client(retry_seconds=0)
         with patient, hasty:
-            for tasks in self._portions(rng, lambda: rng.randint(2, 50)):
+            for tasks in self._portions(rng, lambda: rng.randint(2, self.plan.largest_submit)):
                 client = rng.choice([patient, patient, patient, hasty])
                 with self.history.operation("submit", [task["number"] for task in tasks]) as submit:
                     bodies = [
@@ -174,15 +177,15 @@ class Run:
         tasks = self._all_tasks()
         self._look(farm.client, [task["task_id"] for task in tasks if task["status"] in FINAL])
         problems = self._compare_counts(tasks)
-        codes = farm.stop_workers()
+        codes = farm.stop_workers() | farm.stop_dispatchers()
         if any(codes.values()):
-            problems.append(f"workers ended with {codes}")
-        farm.start_again() if farm.dispatcher.stop() == 0 else problems.append("the dispatcher did not stop with 0")
+            problems.append(f"processes ended with {codes}")
+        farm.start_again()
         judge = Judge(self.seed, self.history, self._all_tasks(), farm.executions())
         row = judge.judge()
-        assert farm.dispatcher.stop() == 0
+        assert not any(farm.stop_dispatchers().values())
         farm.nothing_left()
-        return row, problems + judge.problems + stored_file.problems(farm.database)
+        return row, problems + judge.problems + farm.stored_problems()
 
     def _all_tasks(self) -> list[dict[str, Any]]:
         """Every task with its result; with the ends of its leases where there was more than a single success."""

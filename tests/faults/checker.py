@@ -10,6 +10,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +18,9 @@ from history import OK, UNSURE, Execution, History
 
 FINAL = ("completed", "failed", "cancelled")
 REASONS_TO_RUN_AGAIN = ("expired", "died", "failed", "superseded", "released", "unlisted", "completed")
+HELD_UP = 0.25  # seconds
 Task = Mapping[str, Any]
+NO_TASK: Task = {"attempts_log": ()}
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Row:
     completed_twice: int = 0
     executed_twice: int = 0
     unjustified: int = 0
+    double_leases: int = 0
     recovered: int = 0
     executions: int = 0
     recovery_p50: float = 0.0
@@ -70,6 +74,7 @@ class Judge:
         self._count()
         self._judge_submits()
         self._judge_executions()
+        self._judge_leases()
         self._judge_ends()
         self._judge_cancels()
         self._judge_stability()
@@ -135,6 +140,17 @@ class Judge:
             self.row.unjustified += 1
             self._problem(f"executed {len(runs)} times without reason: {task['task_id']} {task['attempts_log']} {runs}")
 
+    def _judge_leases(self) -> None:
+        """I2: of two leases that end one after the other the second began when the first had ended, unless it is the
+        older one, which was taken back. The store notes times as its transaction began: what held it up is HELD_UP."""
+        for task in self._tasks.values():
+            log = [(_at(one["started_at"]), _at(one["ended_at"])) for one in task["attempts_log"]]
+            if log and task["status"] == "completed":
+                log.append((_at(task["started_at"]), _at(task["finished_at"])))
+            if any(first[0] < second[0] < first[1] - HELD_UP for first, second in pairwise(log)):
+                self.row.double_leases += 1
+                self._problem(f"I2: two leases of task {task['task_id']} at once: {task['attempts_log']}")
+
     def _judge_ends(self) -> None:
         for task in self._tasks.values():
             runs = {run.run for run in self._runs[task["task_id"]] if run.ended is not None}
@@ -187,10 +203,16 @@ class Judge:
     def _restarts(self, fault: Mapping[str, Any], at: int) -> Iterable[float]:
         if not fault["name"].startswith("kill_worker"):
             return
-        for runs in self._runs.values():
+        for task_id, runs in self._runs.items():
+            if any(one["outcome"] == "failed" for one in self._tasks.get(task_id, NO_TASK)["attempts_log"]):
+                continue  # its child was killed before: it waited for its retry
             for run, following in pairwise(runs):
                 if run.ended is None and run.worker_pid == fault["pid"] and run.started < at < following.started:
                     yield (following.started - at) / 1e9
+
+
+def _at(moment: str) -> float:
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
 def unsure(history: History) -> int:

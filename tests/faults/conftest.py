@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from overlapping import SEED, compute
 
-pytest.register_assert_rewrite("chaos", "farm_faults", "fault_farm", "processes")
+pytest.register_assert_rewrite("chaos", "farm_faults", "fault_farm", "processes", "several_farm", "several_faults")
 AT_A_TIME = 5  # farms; more would be slow to start, and times are measured
 POLITE = 10  # how far those that only compute give way (nice)
 

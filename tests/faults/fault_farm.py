@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import stored_file
 from history import Execution, Ledger
 from processes import children, is_free, of_folder, wait
 
@@ -28,7 +29,7 @@ class Farm(LocalCluster):
     """Real processes; `ledger` is where their handlers write down what they execute."""
 
     def __init__(self, folder: Path, workers: int = 2, concurrency: int = 2, **settings: str) -> None:
-        own = {"TASKS_PATH": str(Path(__file__).parent / "handlers"), "DISPATCHER_PORT": str(_free_port())}
+        own = {"TASKS_PATH": str(Path(__file__).parent / "handlers"), "DISPATCHER_PORT": str(free_port())}
         super().__init__(workers, concurrency, {**SHORT, **own, **settings}, parent=folder)
         self._logged: dict[str, int] = {}  # where the log of a worker's newest process begins
         self.ledger = Ledger(self.folder / "ledger")
@@ -135,6 +136,18 @@ class Farm(LocalCluster):
             worker.signal(15)
         return {name: worker.popen.wait(STOP_SECONDS) for name, worker in self.workers.items()}
 
+    def stop_dispatchers(self) -> dict[str, int]:
+        """SIGTERM to each; their exit codes."""
+        return {"dispatcher": self.dispatcher.stop()}
+
+    def stored_problems(self) -> list[str]:
+        """What does not hold in what the dispatchers stored, when they have stopped."""
+        return stored_file.problems(self.database)
+
+    def pid_of(self, victim: str) -> int:
+        """The process of a worker or the dispatcher."""
+        return self.workers[victim].pid if victim in self.workers else self.dispatcher.pid
+
     def nothing_left(self) -> None:
         """To be called when all was stopped: no process, no listener, no folder of an instance."""
         wait(lambda: not of_folder(self.folder), f"all processes end: {of_folder(self.folder)}", 3.0)
@@ -160,7 +173,7 @@ def settings_with(base: Mapping[str, str], **changes: str) -> dict[str, str]:
     return {**base, **changes}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Outside of the range from which the system takes ports for outgoing connections, so that it stays free while
     the dispatcher is down."""
     while not is_free(port := random.randint(15_000, 30_000)):

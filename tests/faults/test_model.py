@@ -41,6 +41,7 @@ from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.report import Outcome
 from dispatcher.queue.submit import Submission
+from dispatcher.queue.terms import Terms
 from dispatcher.routes import work
 from dispatcher.store.base import Store, Tx
 from dispatcher.store.postgres import PostgresStore
@@ -92,7 +93,7 @@ class SqlitePlace:
 @cache
 def schemas() -> Schemas:
     """A PostgreSQL for this process: the one that DATABASE_URL names, or one that ends with it."""
-    if given := os.environ.get("DATABASE_URL"):
+    if given := os.environ.get("TASKMILL_TEST_DATABASE"):
         return Schemas(given)
     whole_life = ExitStack()
     atexit.register(whole_life.close)
@@ -273,7 +274,7 @@ class QueueMachine(RuleBasedStateMachine):
         name = self.native(who)
         asked = self._asking(name, 1, Wants(limit))
         wants = Wants(0 if self.model.actor(name).dead else limit)
-        got = self.store.write(lambda tx: grant(tx, asked, tx.ready_lanes(), provisional=True))
+        got = self.store.write(lambda tx: grant(tx, asked, tx.ready_lanes(), Terms(), provisional=True))
         self.model.claimed(self.now, name, asked.request_id, wants, got, provisional=True)
 
     @rule(who=pick, types=maybe_types)

@@ -36,6 +36,7 @@ class ScriptedDispatcher:
     """Answers each path with the function set for it; remembers every call as (method, path, body)."""
 
     def __init__(self) -> None:
+        self.url = "http://a:5000"
         self.calls: list[tuple[str, str, Any]] = []
         self.answers: dict[str, Callable[[Any], Any]] = {
             "/submit-results": self.accept,

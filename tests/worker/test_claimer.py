@@ -228,6 +228,24 @@ def test_a_waiting_claim_that_was_outgrown_is_replaced(bench: Bench, claimer: Cl
     assert numbers(bench) == [(1, 4), (2, 9)]
 
 
+def test_a_wait_at_a_dispatcher_that_was_left_is_brought_along(bench: Bench, claimer: Claimer) -> None:
+    """Once, and not at once: one that stops answers by itself."""
+    sent_anew: list[int] = []
+
+    def while_waiting(body: Any) -> Any:
+        for url, seconds in (("http://a:5000", 5.0), ("http://b:5000", 0.0), ("http://b:5000", 0.9),
+                             ("http://b:5000", 0.1), ("http://b:5000", 5.0)):  # fmt: skip
+            bench.dispatcher.url = url
+            bench.clock.now += seconds
+            bench.reporter.step()
+            sent_anew.append(sum(method == "RENEW" for method, _, _ in bench.dispatcher.calls))
+        return claimed([])
+
+    bench.dispatcher.answers["/get-tasks"] = while_waiting
+    claimer.step()
+    assert sent_anew == [0, 0, 0, 1, 1]
+
+
 def test_a_report_carries_a_claim_only_when_the_waiting_one_asks_for_less(bench: Bench, claimer: Claimer) -> None:
     bench.hold(1, 2)
 

@@ -5,6 +5,7 @@ session after `IDLE_MS`, and nobody waits for a lock longer than `LOCK_MS`. A de
 """
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -14,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from dispatcher.errors import CannotOpen, DispatcherError, StorageFull, Unavailable
 
 log = logging.getLogger("taskmill.store")
-IDLE_MS, LOCK_MS, STATEMENT_MS, DEAD_MS = 5_000, 2_000, 30_000, 10_000
+IDLE_MS, LOCK_MS, STATEMENT_MS, DEAD_MS = 5_000, 2_000, 20_000, 10_000
 DEFAULTS: dict[str, Any] = {
     "application_name": "taskmill",
     "connect_timeout": 5,
@@ -33,6 +34,15 @@ SETTINGS = {
 BY_CHANCE = (errors.SerializationFailure, errors.DeadlockDetected)  # the same again may well succeed
 # one operation met a lock or took too long; the others of its group are well
 REFUSED = (errors.LockNotAvailable, errors.QueryCanceled)
+# the schema is not as it should be, or not ours to use: nobody's request is at fault
+DAMAGED = (
+    errors.InternalError,
+    errors.InsufficientPrivilege,
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.InvalidSchemaName,
+)
 AWAY = (
     errors.OperationalError,  # the driver's own: no connection, or it was cut
     errors.InterfaceError,
@@ -59,11 +69,12 @@ def shown(url: str) -> str:
 
 
 def parameters(url: str) -> dict[str, Any]:
-    """What to connect with: the URL's own words, our defaults for the rest. Raises CannotOpen."""
-    try:
-        return {**DEFAULTS, **conninfo_to_dict(url)}
-    except psycopg.Error as error:
-        raise CannotOpen(f"DATABASE_URL cannot be read: {_first_line(error)}") from None
+    """What to connect with: the URL's own words, our defaults for the rest. Raises CannotOpen, whose text holds nothing
+    of the URL: what the driver cannot read may be the password."""
+    with suppress(psycopg.Error):
+        if url.partition("?")[0].count("@") <= 1:
+            return {**DEFAULTS, **conninfo_to_dict(url)}
+    raise CannotOpen("DATABASE_URL cannot be read: percent-encode what is special in user and password")
 
 
 def connect(given: dict[str, Any]) -> psycopg.Connection:
@@ -85,7 +96,7 @@ def configure(db: psycopg.Connection) -> None:
         try:
             db.execute(f"SET {name} = {value}")
         except (errors.UndefinedObject, errors.FeatureNotSupported) as error:
-            log.info("%s is not known here: %s", name, _first_line(error))
+            log.info("%s is not known here: %s", name, first_line(error))
 
 
 def look_at_durability(db: psycopg.Connection) -> None:
@@ -103,11 +114,14 @@ def _value(db: psycopg.Connection, name: str) -> str | None:
 
 
 def cause(error: Exception) -> DispatcherError:
-    """What a caller is told of an error that is not its own fault."""
+    """What a caller is told of an error that is not its own fault; what the driver said is for the log."""
     if isinstance(error, errors.DiskFull):
         return StorageFull()
-    return Unavailable(f"the database cannot be used now: {_first_line(error)}")
+    level = logging.DEBUG if isinstance(error, (*BY_CHANCE, *REFUSED)) else logging.WARNING
+    log.log(level, "the database: %s: %s", type(error).__name__, first_line(error))
+    return Unavailable("the database cannot be used now")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What the driver said, without its hints."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -20,7 +20,8 @@ READY = "ready"  # counted beside the states
 SPELLS = "SELECT id FROM spells"
 SUMS = """SELECT l.id, l.queue, l.task_type, l.requires, sum(c.n)
     FROM (SELECT lane_id, n FROM counts WHERE spell = ANY(%s) AND state = 'ready'
-          UNION ALL SELECT lane_id, n FROM counts WHERE spell > %s AND state = 'ready') AS c (lane_id, n)
+          UNION ALL SELECT lane_id, n FROM counts
+          WHERE spell > %s AND spell <> ALL(%s) AND state = 'ready') AS c (lane_id, n)
     JOIN lanes AS l ON l.id = c.lane_id GROUP BY l.id HAVING sum(c.n) > 0"""
 LOOK_AROUND_MS = 1_000
 LANE = "SELECT id, queue, task_type, requires FROM lanes WHERE"
@@ -46,7 +47,7 @@ class Counts:
         self._sums: dict[int, int] | None = None
         self._spells: list[int] = []
         self._looked_around = -LOOK_AROUND_MS
-        self.now = 0
+        self.now = self.spell = 0  # the moment and the spell of the present transaction
 
     # lanes
     def lane_id(self, queue: str, task_type: str, requires: tuple[str, ...]) -> int:
@@ -80,14 +81,16 @@ class Counts:
 
     def _seen(self) -> dict[int, int]:
         if self._sums is None:
-            rows = self._ask(SUMS, (self._living(), max(self._spells, default=0)))
+            known = self._known()
+            rows = self._ask(SUMS, (known, max(self._spells, default=0), known))
             self._sums = {self._learn(row).id: int(row[4]) for row in rows}
         return self._sums
 
-    def _living(self) -> list[int]:
+    def _known(self) -> list[int]:
+        """The spells of the last look around, and one's own."""
         if not 0 <= self.now - self._looked_around < LOOK_AROUND_MS:
             self._looked_around, self._spells = self.now, [row[0] for row in self._ask(SPELLS, ())]
-        return self._spells
+        return [*self._spells, self.spell]
 
     def ready_lanes(self) -> list[Lane]:
         """Lanes with something to take."""

@@ -14,6 +14,7 @@ from dispatcher.store.postgres.counts import Ask
 
 LOOK_BACK_MS = 1_000
 SHARE = 50  # at most this part of the time goes into looking back
+LONGEST_MS = 30_000
 SPARE = 64  # heads that another dispatcher may have in hand
 Place = tuple[int, int, int]  # (-priority, run_at, id)
 Row = tuple[int, ...]  # a place and its lane
@@ -39,6 +40,7 @@ class Heads:
     def __init__(self) -> None:
         self._places: dict[int, Place] = {}
         self._look_back_at: dict[int, int] = {}  # on the steady clock
+        self._pause = LOOK_BACK_MS  # what the last look back earned
 
     def enter(self, lane_id: int, place: Place) -> None:
         """A task became ready there."""
@@ -55,11 +57,11 @@ class Heads:
         if limit <= 0 or not lanes:
             return []
         for lane_id in lanes:
-            if not now < self._look_back_at.get(lane_id, now) <= now + SHARE * LOOK_BACK_MS:
+            if not now < self._look_back_at.get(lane_id, now) <= now + LONGEST_MS:
                 self._places.pop(lane_id, None)
         skipped = any(lane_id in self._places for lane_id in lanes)
         rows = self._heads(ask, lanes, limit, now)
-        if skipped and len(rows) < min(limit, known):
+        if skipped and len(rows) < min(limit, known) and self._pause <= LOOK_BACK_MS:
             for lane_id in lanes:
                 self._places.pop(lane_id, None)
             rows = sorted({*rows, *self._heads(ask, lanes, limit, now)})[:limit]
@@ -69,8 +71,9 @@ class Heads:
         backwards = [lane_id for lane_id in lanes if lane_id not in self._places]
         began = time.monotonic()
         rows = self._ask(ask, lanes, limit)
-        pause = max(LOOK_BACK_MS, int(SHARE * 1000 * (time.monotonic() - began)))
-        self._look_back_at.update(dict.fromkeys(backwards, now + pause))
+        if backwards:
+            self._pause = max(LOOK_BACK_MS, int(SHARE * 1000 * (time.monotonic() - began)))
+            self._look_back_at.update(dict.fromkeys(backwards, now + min(self._pause, LONGEST_MS)))
         for place, run_at, task_id, lane_id in rows:
             self._places[lane_id] = (place, run_at, task_id)
         return rows

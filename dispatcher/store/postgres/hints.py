@@ -67,8 +67,10 @@ class Hints:
     def _send(self, db: psycopg.Connection, _: Callable[[], None]) -> None:
         with contextlib.suppress(psycopg.errors.UndefinedObject):
             db.execute("SET synchronous_commit = off")
-        while self._rung.wait() and not self._stopped.is_set():
+        while self._rung.wait():
             self._rung.clear()
+            if self._stopped.is_set():  # looked at after the line above: `close` rings once, and after it nobody does
+                return
             db.execute(f"NOTIFY {CHANNEL}")
             self._stopped.wait(APART_S)
 

@@ -215,8 +215,9 @@ class LeaseOps:
 
     # renewals and silence
     def leases(self, instance: int) -> list[TaskRow]:
-        """The live leases of an instance."""
-        sql = f"SELECT {TASK} FROM tasks WHERE lease_instance = %s AND lease_expires IS NOT NULL"
+        """The live leases of an instance, locked."""
+        sql = f"""SELECT {TASK} FROM tasks WHERE lease_instance = %s AND lease_expires IS NOT NULL
+                  ORDER BY id FOR UPDATE"""
         return [_row(row) for row in self.ask(sql, (instance,))]
 
     def cancel_orders(self, instances: Sequence[int]) -> Mapping[int, list[LeaseName]]:

@@ -57,6 +57,11 @@ class PostgresReader:
         ended = f"{VIEW} WHERE t.id = ANY(%s) AND t.finished_at IS NOT NULL"
         return fitting(self._each(ended, (list(ids),)), max_bytes) if ids else []
 
+    def ended_among(self, ids: Sequence[int]) -> list[int]:
+        """Those of the tasks that have ended."""
+        rows = self.db.execute("SELECT id FROM tasks WHERE id = ANY(%s) AND finished_at IS NOT NULL", (list(ids),))
+        return [row[0] for row in rows.fetchall()]
+
     def count_open(self, ids: Sequence[int]) -> int:
         """How many of the tasks exist and have not ended."""
         return int(self._one("SELECT count(*) FROM tasks WHERE id = ANY(%s) AND finished_at IS NULL", (list(ids),)))

@@ -10,16 +10,18 @@ whether it is in the database. So nothing is stored twice because an answer was 
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg
 
 from dispatcher.clock import Clock, Now
-from dispatcher.errors import Unavailable
+from dispatcher.errors import OutcomeUnknown, Unavailable
 from dispatcher.store.postgres.clock import NOW, DatabaseClock
-from dispatcher.store.postgres.connecting import AWAY, BY_CHANCE, REFUSED, cause, connect
+from dispatcher.store.postgres.connecting import AWAY, BY_CHANCE, DAMAGED, IDLE_MS, LOCK_MS, REFUSED, cause, connect
 from dispatcher.store.postgres.tx import Again, PostgresTx
+from dispatcher.store.postgres.watchdog import Watchdog
 from dispatcher.store.writer import GroupFailed, RunAgain
 
 log = logging.getLogger("taskmill.store")
@@ -27,7 +29,14 @@ T = TypeVar("T")
 COMMITS_OF_A_SPELL = 250  # an old snapshot keeps every version of its counts alive: none has more than these
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 FATE = "SELECT commits FROM spells WHERE id = %s FOR UPDATE"
+FATE_WITHIN_S, FATE_PAUSE_S = 10.0, 0.1
+# longer than a lost session may stand idle before the server ends it
+FATE_LOCK_MS = IDLE_MS + 2_000
 COUNT_COMMIT = "UPDATE spells SET commits = commits + 1, seen_at = %s WHERE id = %s AND commits = %s"
+NEW_SPELL = """WITH next AS (INSERT INTO meta VALUES ('last_spell', '1')
+        ON CONFLICT (key) DO UPDATE SET value = (meta.value::bigint + 1)::text RETURNING value::bigint AS id)
+    INSERT INTO spells (id, seen_at) SELECT id, %s FROM next RETURNING id"""
+HURRIED_LOCK_MS = 50  # after one operation of a group waited for a lock in vain
 
 
 class Session:
@@ -41,12 +50,14 @@ class Session:
         self._tx: PostgresTx | None = None
         self._spell = self._last_spell = self._commits = 0
         self._careful = False  # with a savepoint for each operation
+        self._finished: list[int] = []
+        self.watchdog = Watchdog()
 
     # a transaction
     def begin(self) -> None:
         """Start a transaction, on a fresh connection if the last one is gone."""
         try:
-            db = self._connection()
+            db = self._fresh()
             if not self._spell or self._commits >= COMMITS_OF_A_SPELL:
                 self._begin_spell(db)
             self._open(db)
@@ -57,11 +68,12 @@ class Session:
 
     def _open(self, db: psycopg.Connection) -> None:
         """Begin, and learn the time on the same way."""
-        cursor = db.execute(f"{BEGIN}; {NOW}")
+        with self.watchdog.over(db):
+            cursor = db.execute(f"{BEGIN}; {NOW}")
         cursor.nextset()
         if isinstance(self._clock, DatabaseClock) and (row := cursor.fetchone()):
             self._clock.set(row[0])
-        self.tx().start(self._clock.now())
+        self.tx().start(self._clock.now(), self._spell)
 
     def attempt(self, op: Callable[[PostgresTx], T]) -> T:
         """Run one operation; when it raises, what it wrote is undone."""
@@ -77,12 +89,19 @@ class Session:
             return answer
         except Again as error:
             raise RunAgain(Unavailable("another dispatcher came first")) from error
-        except Exception as error:
-            if isinstance(error, psycopg.Error) and not isinstance(error, REFUSED) and _is_ours(error):
+        except REFUSED as error:
+            self._undo(mark, error)
+            self._execute(f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}")  # the group holds locks of its own
+            raise cause(error) from error
+        except psycopg.Error as error:
+            if _is_ours(error):
                 raise self._failure(error) from error
             self._undo(mark, error)
-            if isinstance(error, REFUSED):
+            if isinstance(error, DAMAGED):
                 raise cause(error) from error
+            raise
+        except Exception as error:
+            self._undo(mark, error)
             raise
 
     def _undo(self, mark: tuple[int, int, int], error: Exception) -> None:
@@ -107,13 +126,16 @@ class Session:
         try:
             tx.flush(self._spell)
             if not tx.writes:
+                self._finished = []
                 self._execute("COMMIT")
                 return False
             self._count_commit()
         except psycopg.Error as error:
             raise self._failure(error) from error
+        self._finished = tx.finished
+        has_news = tx.counts.gained()
         self._commit()
-        if tx.counts.gained():
+        if has_news:
             self._news()
         return True
 
@@ -125,7 +147,7 @@ class Session:
 
     def _commit(self) -> None:
         try:
-            done = self._connection().execute("COMMIT").statusmessage == "COMMIT"
+            done = self._execute("COMMIT").statusmessage == "COMMIT"
         except psycopg.Error as error:
             if isinstance(error, BY_CHANCE) or not _is_ours(error):
                 raise self._failure(error) from error
@@ -134,18 +156,28 @@ class Session:
             raise RunAgain(Unavailable("the transaction was rolled back"))
         self._commits += 1
         self._last_spell = 0
+        self.tx().settled()
 
-    def _fate(self, error: psycopg.Error) -> bool:
-        """Whether the transaction whose COMMIT got no answer is in the database."""
-        log.warning("the answer to a COMMIT was lost (%s): looking for its fate", error)
-        try:
-            row = self._connection().execute(FATE, (self._spell,)).fetchone()
-        except psycopg.Error as second:
-            known, self._spell, self._last_spell = self._spell, 0, 0  # folded in time, whatever became of it
-            log.warning("the fate of a COMMIT of spell %s stays unknown", known)
-            raise GroupFailed(
-                Unavailable("the database went away; what was sent may be stored all the same")
-            ) from second
+    def _fate(self, lost: psycopg.Error) -> bool:
+        """Whether the transaction whose COMMIT got no answer is in the database; asked until there is an answer, for a
+        bounded time."""
+        log.warning("the answer to a COMMIT was lost (%s): looking for its fate", lost)
+        deadline = time.monotonic() + FATE_WITHIN_S
+        while True:
+            try:
+                return self._ask_fate()
+            except psycopg.Error as error:
+                if time.monotonic() > deadline:
+                    known, self._spell, self._last_spell = self._spell, 0, 0  # folded in time, whatever became of it
+                    log.warning("the fate of a COMMIT of spell %s stays unknown", known)
+                    raise GroupFailed(OutcomeUnknown()) from error
+            time.sleep(FATE_PAUSE_S)
+
+    def _ask_fate(self) -> bool:
+        db = self._fresh()
+        db.execute(f"SET lock_timeout = {FATE_LOCK_MS}")
+        row = db.execute(FATE, (self._spell,)).fetchone()
+        db.execute(f"SET lock_timeout = {LOCK_MS}")
         return row is not None and row[0] == self._commits + 1
 
     def rollback(self) -> None:
@@ -159,10 +191,11 @@ class Session:
 
     def finished(self) -> list[int]:
         """The tasks that this transaction brought to an end."""
-        return self.tx().finished
+        return self._finished
 
     def close(self) -> None:
         """Let go of the connection; what this dispatcher counted is folded by the others, or by its successor."""
+        self.watchdog.close()
         if self._db is not None:
             self._db.close()
 
@@ -172,18 +205,23 @@ class Session:
         assert self._tx is not None
         return self._tx
 
-    def _execute(self, sql: str) -> None:
-        self._connection().execute(sql)
+    def _execute(self, sql: str) -> psycopg.Cursor[Any]:
+        """A statement of the present transaction: on its own connection or not at all."""
+        if self._db is None:
+            raise psycopg.OperationalError("there is no connection")
+        with self.watchdog.over(self._db):
+            return self._db.execute(sql)
 
-    def _connection(self) -> psycopg.Connection:
+    def _fresh(self) -> psycopg.Connection:
+        """The connection, outside of any transaction; a new one when the last is gone."""
         if self._db is None or self._db.closed:
             self._db = connect(self._given)
-            self._tx = PostgresTx(self._db, Now(0, 0))
+            self._tx = PostgresTx(self._db, Now(0, 0), self.watchdog)
         return self._db
 
     def _begin_spell(self, db: psycopg.Connection) -> None:
         """The counts of the last spell are taken over by the first transaction of this one."""
-        row = db.execute("INSERT INTO spells (seen_at) VALUES (%s) RETURNING id", (self._clock.now().wall,)).fetchone()
+        row = db.execute(NEW_SPELL, (self._clock.now().wall,)).fetchone()
         assert row is not None
         self._last_spell = self._last_spell or self._spell
         self._spell, self._commits = int(row[0]), 0

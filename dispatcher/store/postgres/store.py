@@ -18,7 +18,15 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from dispatcher.clock import Clock, Now
 from dispatcher.errors import CannotOpen, Unavailable
 from dispatcher.store.postgres.clock import DatabaseClock
-from dispatcher.store.postgres.connecting import cause, configure, connect, look_at_durability, parameters, shown
+from dispatcher.store.postgres.connecting import (
+    cause,
+    configure,
+    connect,
+    first_line,
+    look_at_durability,
+    parameters,
+    shown,
+)
 from dispatcher.store.postgres.hints import Hints
 from dispatcher.store.postgres.migrations import migrate
 from dispatcher.store.postgres.reader import PostgresReader
@@ -111,7 +119,7 @@ def _prepare(url: str, given: dict[str, Any]) -> tuple[str, str]:
             db.execute(NEW, (secrets.token_hex(8),))
             row = db.execute("SELECT value, version() FROM meta WHERE key = 'store_id'").fetchone()
     except psycopg.Error as error:
-        raise CannotOpen(f"{shown(url)} cannot be opened: {cause(error)}") from None
+        raise CannotOpen(f"{shown(url)} cannot be opened: {first_line(error)}") from None
     if row is None:
         raise CannotOpen(f"{shown(url)} is the target of a move that is not finished: run ./taskmill migrate again")
     return row[0], " ".join(row[1].split()[:2])

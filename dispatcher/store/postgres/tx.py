@@ -12,6 +12,7 @@ from dispatcher.model import FINAL, Instance, Lane, LeaseName, NewTask, Progress
 from dispatcher.store.postgres.counts import FLUSH, READY, Counts
 from dispatcher.store.postgres.heads import Heads
 from dispatcher.store.postgres.leases import LeaseOps
+from dispatcher.store.postgres.watchdog import Watchdog
 
 WAITING = "state IN ('pending', 'blocked')"
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at"
@@ -66,37 +67,41 @@ class Again(Exception):
 class PostgresTx(LeaseOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
-    def __init__(self, db: psycopg.Connection, now: Now) -> None:
-        self.db, self.now = db, now
+    def __init__(self, db: psycopg.Connection, now: Now, watchdog: Watchdog) -> None:
+        self.db, self.now, self._watchdog = db, now, watchdog
         self.finished: list[int] = []
         self.counts, self.heads = Counts(self._ask_for_lanes), Heads()
         self.writes = 0  # rows touched since the transaction began
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement that changes nothing."""
-        return self.db.execute(sql, values).fetchall()
+        return self._run(sql, values).fetchall()
 
     def change(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Run a statement that writes; the rows that it returns."""
-        cursor = self.db.execute(sql, values)
+        cursor = self._run(sql, values)
         self.writes += cursor.rowcount
         return cursor.fetchall()
 
     def changed(self, sql: str, values: Sequence[Any]) -> int:
         """Run a statement that writes; how many rows it touched."""
-        rows: int = self.db.execute(sql, values).rowcount
+        rows: int = self._run(sql, values).rowcount
         self.writes += rows
         return rows
+
+    def _run(self, sql: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
+        with self._watchdog.over(self.db):
+            return self.db.execute(sql, values)
 
     def _ask_for_lanes(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         return self.change(sql, values) if sql.startswith("INSERT") else self.ask(sql, values)
 
     # the writer's side: marks to undo to
-    def start(self, now: Now) -> None:
+    def start(self, now: Now, spell: int) -> None:
         """A transaction begins."""
         self.now, self.finished, self.writes = now, [], 0
         self.counts.forget()
-        self.counts.now = now.steady
+        self.counts.now, self.counts.spell = now.steady, spell
 
     def mark(self) -> tuple[int, int, int]:
         """An operation begins; what `undo` needs to take it back."""
@@ -107,6 +112,10 @@ class PostgresTx(LeaseOps):
         self.counts.undo(mark[0])
         self.heads.forget()
         del self.finished[mark[1] :]
+
+    def settled(self) -> None:
+        """The transaction is durable: there is nothing left to undo."""
+        self.counts.forget()
 
     def flush(self, spell: int) -> None:
         """Add the changed counts to this dispatcher's own."""
@@ -179,6 +188,11 @@ class PostgresTx(LeaseOps):
         if known is None:
             raise Again
         return known
+
+    def meet_at_once(self, instance_id: str, worker_id: str) -> Instance | None:
+        """The same without waiting for another dispatcher."""
+        found = self._instance("instance_id = %s FOR UPDATE SKIP LOCKED", instance_id)
+        return found if found or self.instance(instance_id) else self.meet(instance_id, worker_id)
 
     def _instance(self, where: str, key: str) -> Instance | None:
         rows = self.ask(f"SELECT {INSTANCE} FROM instances WHERE {where}", (key,))

@@ -53,6 +53,10 @@ class SqliteReader:
         """Those of the tasks that have ended, as many as fit."""
         return fitting(self._each(f"{VIEW} WHERE t.id IN ({FINISHED})", (json.dumps(ids),)), max_bytes)
 
+    def ended_among(self, ids: Sequence[int]) -> list[int]:
+        """Those of the tasks that have ended."""
+        return [row[0] for row in self.db.execute(FINISHED, (json.dumps(ids),))]
+
     def count_open(self, ids: Sequence[int]) -> int:
         """How many of the tasks exist and have not ended."""
         return int(self.db.execute(COUNT_OPEN, (json.dumps(ids),)).get)

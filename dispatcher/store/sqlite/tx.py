@@ -110,6 +110,10 @@ class SqliteTx(LeaseOps):
                   RETURNING {INSTANCE}"""
         return Instance(*self.db.execute(sql, (instance_id, worker_id, self.now.wall, self.now.wall)).get)
 
+    def meet_at_once(self, instance_id: str, worker_id: str) -> Instance | None:
+        """The same: nobody else has it in hand."""
+        return self.meet(instance_id, worker_id)
+
     def _instance(self, where: str, key: str) -> Instance | None:
         row = self.db.execute(f"SELECT {INSTANCE} FROM instances WHERE {where}", (key,)).get
         return Instance(*row) if row else None
