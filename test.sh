@@ -21,7 +21,24 @@ part() {  # NAME COMMAND...: runs it, notes how long it took and whether it pass
 }
 
 run_pytest() {
-    .venv/bin/python tests/leftovers.py .venv/bin/python -m pytest "$@" 2>&1 | tee "$TMPDIR/pytest.log"
+    local code=0
+    .venv/bin/python tests/leftovers.py .venv/bin/python -m pytest "$@" 2>&1 | tee "$TMPDIR/pytest.log" || code=$?
+    tail -n 1 "$TMPDIR/pytest.log" >>"$TMPDIR/closing"
+    return "$code"
+}
+
+everything() {  # what measures times or loads the machine comes by itself, the rest on two processors at once
+    part "tests" run_pytest tests --ignore tests/faults -n 2 --dist loadfile "$@"
+    part "faults" run_pytest tests/faults --ignore-glob '*several*' "$@"
+    part "several dispatchers" run_pytest tests/faults/test_several_*.py "$@"
+}
+
+asks_for_some() {  # whether an argument names tests
+    local argument
+    for argument in "$@"; do
+        [[ $argument != -* && -e ${argument%%::*} ]] && return
+    done
+    return 1
 }
 
 tree_state() {
@@ -36,9 +53,9 @@ before=$(tree_state)
 part "ruff check" .venv/bin/python -m ruff check .
 part "ruff format" .venv/bin/python -m ruff format --check .
 part "mypy" .venv/bin/python -m mypy
-part "pytest" run_pytest "$@"
+if asks_for_some "$@"; then part "pytest" run_pytest "$@"; else everything "$@"; fi
 part "tree unchanged" tree_unchanged
 
 printf '\n%s%-20s %4d s\n' "$summary" "in all" "$SECONDS"
-tail -n 1 "$TMPDIR/pytest.log"  # pytest's own closing line
+cat "$TMPDIR/closing"  # pytest's own closing lines
 exit $failed

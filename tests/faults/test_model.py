@@ -114,7 +114,7 @@ class PostgresPlace:
 
 
 PLACES: dict[str, Callable[[], Any]] = {"postgresql": PostgresPlace, "sqlite": SqlitePlace}
-EXAMPLES = {"postgresql": (15, 150), "sqlite": (100, 800)}  # short, long: a step costs ten times as much there
+EXAMPLES = {"postgresql": (8, 150), "sqlite": (100, 800)}  # short, long: a step costs ten times as much there
 
 
 def subset(items: Sequence[Any], bits: int) -> list[Any]:
