@@ -11,7 +11,7 @@ from fault_farm import Farm
 from overlapping import SEED, overlapping
 
 SHORT = Plan(seconds=2.5, tasks=450)
-LONG = Plan(seconds=150, tasks=36_000, workers=4, longest_pause=3.0, drain_seconds=90)
+LONG = Plan(seconds=150, tasks=36_000, workers=4, longest_pause=3.0, drain_seconds=90, least=10_000)
 
 
 def _play(folder: Path, seed: str, plan: Plan, least: tuple[int, int] = (1, 1)) -> str:
