@@ -81,6 +81,7 @@ class NewTask(NamedTuple):
     max_attempts: int
     timeout_ms: int | None
     tags: tuple[str, ...]
+    options: str | None = None  # what it rarely asks for, as JSON text; None when nothing
 
 
 class TaskRow(NamedTuple):
@@ -122,7 +123,7 @@ class Instance(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """A task as a claim hands it out; `data` and `checkpoint` are JSON text."""
+    """A task as a claim hands it out; `data`, `checkpoint` and `options` are JSON text."""
 
     task_id: int
     lane: Lane
@@ -134,6 +135,7 @@ class Granted(NamedTuple):
     length: int
     data: str
     checkpoint: str | None
+    options: str | None = None
 
 
 class Grant(NamedTuple):

@@ -23,6 +23,7 @@ class Submission(NamedTuple):
     tags: tuple[str, ...] = ()
     key: str | None = None
     digest: bytes = b""
+    options: str | None = None  # what it rarely asks for (`options.py`), as JSON text
 
 
 def submit(tx: Tx, submissions: Sequence[Submission], terms: Terms) -> list[int]:
@@ -55,4 +56,6 @@ def _fresh(submissions: Sequence[Submission], known: dict[str, tuple[int, bytes]
 def _new_task(tx: Tx, s: Submission, terms: Terms) -> NewTask:
     run_at = s.run_at if s.run_at is not None else tx.now.wall + (s.delay_ms or 0)
     lane_id = tx.lane(s.queue, s.task_type)
-    return NewTask(lane_id, s.data, s.priority, run_at, s.max_attempts or terms.max_attempts, s.timeout_ms, s.tags)
+    return NewTask(
+        lane_id, s.data, s.priority, run_at, s.max_attempts or terms.max_attempts, s.timeout_ms, s.tags, s.options
+    )

@@ -12,7 +12,7 @@ from common import json_profile
 from dispatcher.model import Granted, LeaseName
 from dispatcher.queue.claim import Claimed
 
-CLAIMED = '{"task_id":%d,"task_type":"%s","queue":"%s","lease_id":"%s","attempt":%d,"max_attempts":%d,"lease_seconds":%s,"timeout_seconds":%s,"task_data":%s%s}'  # noqa: E501  one line of JSON
+CLAIMED = '{"task_id":%d,"task_type":"%s","queue":"%s","lease_id":"%s","attempt":%d,"max_attempts":%d,"lease_seconds":%s,"timeout_seconds":%s,"task_data":%s%s%s}'  # noqa: E501  one line of JSON
 
 SAME = ["task_id", "task_type", "queue", "status", "priority", "attempts", "max_attempts", "generation", "assigned_to"]
 
@@ -60,9 +60,10 @@ def _granted(task: Granted) -> str:
     lease_id = LeaseName(task.task_id, task.token)
     timeout = "null" if task.timeout_ms is None else repr(task.timeout_ms / 1000)
     checkpoint = f',"checkpoint":{task.checkpoint}' if task.checkpoint is not None else ""
+    options = f',"options":{task.options}' if task.options is not None else ""
     return CLAIMED % (
         task.task_id, task.lane.task_type, task.lane.queue, lease_id, task.attempt, task.max_attempts,
-        repr(task.length / 1000), timeout, task.data, checkpoint,
+        repr(task.length / 1000), timeout, task.data, checkpoint, options,
     )  # fmt: skip
 
 

@@ -97,6 +97,9 @@ class Tx(Protocol):
         """The live leases that this claim was granted."""
 
     # ends of leases
+    def options(self, ids: Sequence[int]) -> Mapping[int, str]:
+        """The options (JSON text) of those of the tasks that have any."""
+
     def tasks(self, ids: Sequence[int]) -> Mapping[int, TaskRow]:
         """The hot rows of these tasks, locked for this transaction; unknown ids are absent."""
 
@@ -170,7 +173,8 @@ class Tx(Protocol):
         """Make ended tasks pending in a new generation, due now, no attempt used; the ids that were."""
 
     def edit(self, task_id: int, changes: Mapping[str, Any]) -> bool:
-        """Change a waiting task (data, priority, run_at, max_attempts, timeout_ms, lane_id) in a new generation."""
+        """Change a waiting task (data, options, priority, run_at, max_attempts, timeout_ms, lane_id) in a new
+        generation."""
 
     # housekeeping
     def make_ready(self, limit: int) -> int:

@@ -7,7 +7,7 @@ from dispatcher.model import TaskFilter
 
 VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.priority, t.attempts, t.max_attempts,
     t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at, t.cancel_requested_at, t.lease,
-    i.worker_id AS assigned_to, d.data, d.tags, p.done, p.total, p.note, r.body AS result, r.run_ms,
+    i.worker_id AS assigned_to, d.data, d.tags, d.options, p.done, p.total, p.note, r.body AS result, r.run_ms,
     u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
         (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error

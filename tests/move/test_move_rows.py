@@ -78,7 +78,8 @@ def _fill(db: apsw.Connection) -> None:
     for number, state in enumerate([s.value for s in State] * 2, 1):
         row = _task(number, state)
         db.execute(f"INSERT INTO tasks ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
-        rows.append(("task_data", (number, ODD if number % 2 else "{}", None if number % 3 else '["a"]')))
+        tags, options = None if number % 3 else '["a"]', None if number % 5 else '{"memory_mb": 64}'
+        rows.append(("task_data", (number, ODD if number % 2 else "{}", tags, options)))
     for table, values in rows:
         db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
     db.execute("UPDATE sqlite_sequence SET seq = 5000 WHERE name = 'tasks'")  # the highest were pruned

@@ -1,6 +1,7 @@
 """What is about the file: lock, schema, corruption, network file systems, kills, a full disk (faults B-1)."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -18,6 +19,7 @@ from dispatcher.store.sqlite.leases import HEAD
 from dispatcher.store.sqlite.store import READERS
 
 ROOT = Path(__file__).resolve().parents[2]
+NEWEST = migrations.steps()[-1][0]
 
 
 @pytest.fixture
@@ -255,11 +257,11 @@ def test_claims_read_the_index_of_what_can_be_taken(sqlite: SqliteStore) -> None
 
 @pytest.fixture
 def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of migrations that holds the first one."""
+    """A folder that holds all migrations, for more to come."""
     folder = tmp_path / "sql"
     folder.mkdir()
-    (first,) = [sql for number, sql in migrations.steps() if number == 1]
-    (folder / "0001_first.sql").write_text(first)
+    for path in migrations.FOLDER.glob("*.sql"):
+        shutil.copy(path, folder)
     monkeypatch.setattr(migrations, "FOLDER", folder)
     return folder
 
@@ -272,39 +274,49 @@ def columns(path: Path) -> tuple[int, set[str]]:
     return version, found
 
 
+def step(folder: Path, further: int, name: str, sql: str) -> None:
+    """One more migration behind the newest."""
+    (folder / f"{NEWEST + further:04}_{name}.sql").write_text(sql)
+
+
 def test_old_file_is_upgraded_in_place(path: Path, steps: Path) -> None:
     ids = fill(path)
-    assert columns(path)[0] == 1
-    (steps / "0002_colour.sql").write_text("ALTER TABLE tasks ADD COLUMN colour TEXT;\nUPDATE tasks SET colour = 'red'")
-    (steps / "0003_shape.sql").write_text("-- a remark at the end\nALTER TABLE tasks ADD COLUMN shape TEXT; -- so")
+    assert columns(path)[0] == NEWEST
+    (steps / f"{NEWEST + 1:04}_colour.sql").write_text(
+        "ALTER TABLE tasks ADD COLUMN colour TEXT;\nUPDATE tasks SET colour = 'red'"
+    )
+    (steps / f"{NEWEST + 2:04}_shape.sql").write_text(
+        "-- a remark at the end\nALTER TABLE tasks ADD COLUMN shape TEXT; -- so"
+    )
     clock = FakeClock()
     for _ in range(2):
         store = SqliteStore(path, clock)
         assert sorted(task["task_id"] for task in Mill(store, clock).all_tasks()) == ids
         store.close()
     version, found = columns(path)
-    assert version == 3
+    assert version == NEWEST + 2
     assert {"colour", "shape"} <= found
 
 
 def test_step_that_fails_leaves_the_one_before(path: Path, steps: Path) -> None:
     fill(path)
-    (steps / "0002_good.sql").write_text("ALTER TABLE tasks ADD COLUMN colour TEXT")
-    (steps / "0003_bad.sql").write_text("ALTER TABLE tasks ADD COLUMN shape TEXT; SELECT no_such_function()")
+    step(steps, 1, "good", "ALTER TABLE tasks ADD COLUMN colour TEXT")
+    (steps / f"{NEWEST + 2:04}_bad.sql").write_text(
+        "ALTER TABLE tasks ADD COLUMN shape TEXT; SELECT no_such_function()"
+    )
     with pytest.raises(CannotOpen):
         SqliteStore(path)
     version, found = columns(path)
-    assert version == 2
+    assert version == NEWEST + 1
     assert "colour" in found
     assert "shape" not in found
 
 
 def test_kill_in_the_middle_of_a_step_leaves_a_whole_one(path: Path, steps: Path) -> None:
     ids = fill(path)
-    (steps / "0002_good.sql").write_text("ALTER TABLE tasks ADD COLUMN colour TEXT")
-    (steps / "0003_killed.sql").write_text(
-        "ALTER TABLE tasks ADD COLUMN shape TEXT; UPDATE tasks SET shape = die(id); ALTER TABLE tasks ADD COLUMN z TEXT"
-    )
+    step(steps, 1, "good", "ALTER TABLE tasks ADD COLUMN colour TEXT")
+    killing = "UPDATE tasks SET shape = die(id)"
+    step(steps, 2, "killed", f"ALTER TABLE tasks ADD COLUMN shape TEXT; {killing}; ALTER TABLE tasks ADD COLUMN z TEXT")
     code = f"""
         import os, signal
         from pathlib import Path
@@ -316,13 +328,13 @@ def test_kill_in_the_middle_of_a_step_leaves_a_whole_one(path: Path, steps: Path
         migrations.migrate(db, "queue.db")
     """
     assert run(code, check=False).returncode == -9
-    (steps / "0003_killed.sql").write_text("ALTER TABLE tasks ADD COLUMN shape TEXT")
+    step(steps, 2, "killed", "ALTER TABLE tasks ADD COLUMN shape TEXT")
     clock = FakeClock()
     store = SqliteStore(path, clock)
     assert sorted(task["task_id"] for task in Mill(store, clock).all_tasks()) == ids
     store.close()
     version, found = columns(path)
-    assert version == 3
+    assert version == NEWEST + 2
     assert "z" not in found
 
 

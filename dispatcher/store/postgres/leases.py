@@ -22,7 +22,8 @@ NO_LEASE = """lease_request = NULL, lease_expires = NULL, lease_length = NULL, l
     lease_misses = 0"""
 GRANTED = """id, lane_id, lease, attempts, max_attempts, timeout_ms, run_at, lease_length,
     (SELECT data FROM task_data WHERE task_id = tasks.id),
-    (SELECT checkpoint FROM progress WHERE task_id = tasks.id)"""
+    (SELECT checkpoint FROM progress WHERE task_id = tasks.id),
+    (SELECT options FROM task_data WHERE task_id = tasks.id)"""
 
 TAKE = f"""UPDATE tasks SET state = 'in_progress', ready = false, attempts = attempts + 1, started_at = %s,
     lease_instance = %s, lease_request = %s, lease_expires = %s, lease_length = %s, lease_provisional = %s,
@@ -109,6 +110,11 @@ class LeaseOps:
         return [self._granted(row) for row in self.ask(HELD, (instance, request))]
 
     # ends of leases
+    def options(self, ids: Sequence[int]) -> Mapping[int, str]:
+        """The options of those that have any."""
+        sql = "SELECT task_id, options FROM task_data WHERE task_id = ANY(%s) AND options IS NOT NULL"
+        return {row[0]: row[1] for row in self.ask(sql, (list(ids),))}
+
     def tasks(self, ids: Sequence[int]) -> Mapping[int, TaskRow]:
         """The hot rows, locked."""
         rows = self.ask(f"SELECT {TASK} FROM tasks WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (list(ids),))

@@ -15,13 +15,15 @@ from dispatcher.store.postgres.leases import LeaseOps
 from dispatcher.store.postgres.watchdog import Watchdog
 
 WAITING = "state IN ('pending', 'blocked')"
+COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at"
 INSERT = """INSERT INTO tasks (id, lane_id, state, ready, priority, run_at, max_attempts, timeout_ms, created_at)
     SELECT n.id, n.lane, 'pending', n.run_at <= %s, n.priority, n.run_at, n.most, n.timeout, %s
     FROM unnest(%s::bigint[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
         AS n (id, lane, priority, run_at, most, timeout)"""
 IDS = "SELECT nextval(pg_get_serial_sequence('tasks', 'id')) FROM generate_series(1, %s)"
-DATA = "INSERT INTO task_data SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[])"
+DATA = """INSERT INTO task_data (task_id, data, tags, options)
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[])"""
 TAGS = "INSERT INTO task_tags SELECT * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT DO NOTHING"
 KEYS = """INSERT INTO idempotency_keys (idempotency_key, task_id, digest, created_at)
     SELECT n.key, n.task, n.digest, %s FROM unnest(%s::text[], %s::bigint[], %s::bytea[]) AS n (key, task, digest)
@@ -147,9 +149,10 @@ class PostgresTx(LeaseOps):
         ids = [row[0] for row in self.ask(IDS, (len(tasks),))]
         rows = [(t.lane_id, t.priority, t.run_at, t.max_attempts, t.timeout_ms) for t in tasks]
         self.changed(INSERT, (wall, wall, ids, *(list(column) for column in zip(*rows, strict=True))))
-        self.changed(DATA, (ids, [t.data for t in tasks], [json.dumps(t.tags) if t.tags else None for t in tasks]))
-        if tags := [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]:
-            self.changed(TAGS, [list(column) for column in zip(*tags, strict=True)])
+        tags = [json.dumps(t.tags) if t.tags else None for t in tasks]
+        self.changed(DATA, (ids, [t.data for t in tasks], tags, [t.options for t in tasks]))
+        if tagged := [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]:
+            self.changed(TAGS, [list(column) for column in zip(*tagged, strict=True)])
         for lane_id, n in Counter(task.lane_id for task in tasks).items():
             self.counts.add(lane_id, State.PENDING.value, n)
         due = [(t.lane_id, (-t.priority, t.run_at, i)) for i, t in zip(ids, tasks, strict=True) if t.run_at <= wall]
@@ -294,14 +297,14 @@ class PostgresTx(LeaseOps):
         row = self.tasks([task_id]).get(task_id)
         if row is None or row.state not in (State.PENDING, State.BLOCKED):
             return False
-        new = row._replace(**{key: value for key, value in changes.items() if key != "data"})
+        new = row._replace(**{key: value for key, value in changes.items() if key not in COLD})
         ready = row.state == State.PENDING and new.run_at <= self.now.wall
         sql = f"""UPDATE tasks SET lane_id = %s, priority = %s, run_at = %s, max_attempts = %s, timeout_ms = %s,
                  ready = %s, generation = generation + 1, attempts = 0 WHERE id = %s AND {WAITING}"""
         terms = (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, task_id)
         self.changed(sql, terms)
-        if "data" in changes:
-            self.changed("UPDATE task_data SET data = %s WHERE task_id = %s", (changes["data"], task_id))
+        for column in COLD.intersection(changes):
+            self.changed(f"UPDATE task_data SET {column} = %s WHERE task_id = %s", (changes[column], task_id))
         self.changed("DELETE FROM progress WHERE task_id = %s", (task_id,))
         self._recount(row, new, ready)
         return True

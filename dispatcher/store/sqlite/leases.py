@@ -18,7 +18,8 @@ LIVE = "id = ? AND lease = ? AND state = 'in_progress'"
 NO_LEASE = "lease_request = NULL, lease_expires = NULL, lease_length = NULL, lease_provisional = 0, lease_misses = 0"
 GRANTED = """id, lane_id, lease, attempts, max_attempts, timeout_ms, run_at, lease_length,
     (SELECT data FROM task_data WHERE task_id = tasks.id),
-    (SELECT checkpoint FROM progress WHERE task_id = tasks.id)"""
+    (SELECT checkpoint FROM progress WHERE task_id = tasks.id),
+    (SELECT options FROM task_data WHERE task_id = tasks.id)"""
 
 TAKE = f"""UPDATE tasks SET state = 'in_progress', ready = 0, attempts = attempts + 1, started_at = ?, lease = ?,
     lease_instance = ?, lease_request = ?, lease_expires = ?, lease_length = ?, lease_provisional = ?
@@ -90,6 +91,11 @@ class LeaseOps:
         return [self._granted(row) for row in self.db.execute(HELD, (instance, request))]
 
     # ends of leases
+    def options(self, ids: Sequence[int]) -> Mapping[int, str]:
+        """The options of those that have any."""
+        sql = "SELECT task_id, options FROM task_data WHERE task_id = ? AND options IS NOT NULL"
+        return dict(self.db.executemany(sql, [(i,) for i in ids]))
+
     def tasks(self, ids: Sequence[int]) -> Mapping[int, TaskRow]:
         """The hot rows."""
         rows = self.db.executemany(f"SELECT {TASK} FROM tasks WHERE id = ?", [(i,) for i in ids])

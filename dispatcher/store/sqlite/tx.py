@@ -14,6 +14,7 @@ from dispatcher.store.sqlite.leases import LeaseOps
 
 LEAST_FREE_PAGES = 4096  # 16 MiB: less is kept for what comes next
 WAITING = "state IN ('pending', 'blocked')"
+COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at"
 
 
@@ -72,8 +73,8 @@ class SqliteTx(LeaseOps):
         sql = """INSERT INTO tasks (lane_id, state, ready, priority, run_at, max_attempts, timeout_ms, created_at)
                  VALUES (?, 'pending', ?, ?, ?, ?, ?, ?) RETURNING id"""
         ids = [row[0] for row in self.db.executemany(sql, rows)]
-        data = [(i, t.data, json.dumps(t.tags) if t.tags else None) for i, t in zip(ids, tasks, strict=True)]
-        self.db.executemany("INSERT INTO task_data VALUES (?, ?, ?)", data)
+        data = [(i, t.data, json.dumps(t.tags) if t.tags else None, t.options) for i, t in zip(ids, tasks, strict=True)]
+        self.db.executemany("INSERT INTO task_data (task_id, data, tags, options) VALUES (?, ?, ?, ?)", data)
         tags = [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]
         self.db.executemany("INSERT OR IGNORE INTO task_tags VALUES (?, ?)", tags)
         for lane_id, n in Counter(task.lane_id for task in tasks).items():
@@ -219,13 +220,13 @@ class SqliteTx(LeaseOps):
         row = self.tasks([task_id]).get(task_id)
         if row is None or row.state not in (State.PENDING, State.BLOCKED):
             return False
-        new = row._replace(**{key: value for key, value in changes.items() if key != "data"})
+        new = row._replace(**{key: value for key, value in changes.items() if key not in COLD})
         ready = row.state == State.PENDING and new.run_at <= self.now.wall
         sql = f"""UPDATE tasks SET lane_id = ?, priority = ?, run_at = ?, max_attempts = ?, timeout_ms = ?, ready = ?,
                  generation = generation + 1, attempts = 0 WHERE id = ? AND {WAITING}"""
         self.db.execute(sql, (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, task_id))
-        if "data" in changes:
-            self.db.execute("UPDATE task_data SET data = ? WHERE task_id = ?", (changes["data"], task_id))
+        for column in COLD.intersection(changes):
+            self.db.execute(f"UPDATE task_data SET {column} = ? WHERE task_id = ?", (changes[column], task_id))
         self.db.execute("DELETE FROM progress WHERE task_id = ?", (task_id,))
         self.counts.add(row.lane_id, row.state.value, -1)
         self.counts.add(row.lane_id, READY, -int(row.ready))
