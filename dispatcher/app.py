@@ -6,7 +6,20 @@ from dispatcher.config import DispatcherSettings, is_loopback
 from dispatcher.errors import NotAFile
 from dispatcher.move.moves import Moves
 from dispatcher.queue import Queue
-from dispatcher.routes import auth, backup, classic, control, errors, migrate, status, submit, tasks, work
+from dispatcher.routes import (
+    auth,
+    backup,
+    classic,
+    control,
+    errors,
+    migrate,
+    output,
+    status,
+    submit,
+    tasks,
+    work,
+    workers,
+)
 from dispatcher.store.sqlite import SqliteStore
 from dispatcher.store.sqlite.copies import Copies, Copy
 
@@ -24,7 +37,9 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
         work.blueprint(queue),
         work.upload_blueprint(queue, settings),
         tasks.blueprint(queue),
+        output.blueprint(queue),
         control.blueprint(queue),
+        workers.blueprint(queue),
         backup.blueprint(_copies(queue)),
         migrate.blueprint(moves or Moves(queue, settings.database_notify)),
         status.blueprint(queue, lambda: not settings.token or auth.is_authorized(expected)),

@@ -120,6 +120,7 @@ class Instance(NamedTuple):
     seq: int
     answered: int
     died_at: int | None
+    ordered: str | None = None  # quiet, stop, stop_now; None: run
 
 
 class Granted(NamedTuple):
@@ -189,6 +190,13 @@ class Upload(NamedTuple):
     media_type: str
 
 
+class LogPart(NamedTuple):
+    """Lines of an attempt's log; `start` is the number of the first of them, from 0."""
+
+    start: int
+    lines: tuple[str, ...]
+
+
 class Progress(NamedTuple):
     """What a heartbeat brings for one lease; None keeps what is stored."""
 
@@ -197,6 +205,21 @@ class Progress(NamedTuple):
     total: float | None
     note: str | None
     checkpoint: str | None
+    partial: str | None = None
+    log: LogPart | None = None
+
+
+class Output(NamedTuple):
+    """What a task shows while it runs: a partial result and the last lines of its log, both JSON text.
+
+    `next` is the number of the line that the attempt under `lease` has not sent yet.
+    """
+
+    task_id: int
+    partial: str | None
+    log: str | None
+    lease: int | None
+    next: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,15 +235,21 @@ class TaskFilter:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a reply tells a worker: its state and the leases to stop."""
+    """What a reply tells a worker: its state and the leases to stop; `now`: a stop that waits for no running task."""
 
     state: str = "run"
     cancel: tuple[str, ...] = ()
+    now: bool = False
 
     def differ(self, known: "Orders") -> bool:
         """Whether they say anything else, in whatever order."""
-        return (self.state, frozenset(self.cancel)) != (known.state, frozenset(known.cancel))
+        return (*self.said, frozenset(self.cancel)) != (*known.said, frozenset(known.cancel))
+
+    @property
+    def said(self) -> tuple[str, bool]:
+        """What they say of the worker itself."""
+        return self.state, self.now
 
     def as_dict(self) -> dict[str, Any]:
         """The shape on the wire."""
-        return {"state": self.state, "cancel": list(self.cancel)}
+        return {"state": self.state, **({"now": True} if self.now else {}), "cancel": list(self.cancel)}

@@ -59,6 +59,8 @@ def grant(tx: Tx, asked: Claim, lanes: Iterable[Lane], terms: Terms, provisional
         return []
     if is_repeat(instance, asked):
         return _repeat(tx, instance, asked.request_id, terms)
+    if instance.ordered:
+        return []
     length = PROVISIONAL_MS if provisional else terms.lease_ms
     taken = _take_fairly(tx, queues, asked, Grant(instance.id, asked.request_id, length, provisional))
     granted = _fitting(tx, taken)
@@ -74,6 +76,8 @@ def claim_classic(tx: Tx, worker_id: str, terms: Terms, types: frozenset[str] | 
     if not queues:
         return None
     instance = tx.meet(None, worker_id)
+    if instance.ordered:
+        return None
     number = instance.answered + 1  # a classic client sends none; ours says which of its leases is the newest
     granted = _take_fairly(tx, queues, asked, Grant(instance.id, number, terms.lease_ms, False))
     if granted:
@@ -96,7 +100,15 @@ def living(instance: MaybeInstance) -> MaybeInstance:
 def orders_for(tx: Tx, instance_id: str) -> Orders:
     """What every reply to this instance tells it."""
     instance = tx.instance(instance_id)
-    return Orders(cancel=cancelled(tx.cancel_orders([instance.id]).get(instance.id, ()))) if instance else Orders()
+    if instance is None:
+        return Orders()
+    return orders(instance.ordered, tx.cancel_orders([instance.id]).get(instance.id, ()))
+
+
+def orders(ordered: str | None, cancel: Iterable[LeaseName] = ()) -> Orders:
+    """Orders as replies name them, from what is stored of them."""
+    state, _, now = (ordered or "run").partition("_")
+    return Orders(state, cancelled(cancel), now=bool(now))
 
 
 def cancelled(names: Iterable[LeaseName]) -> tuple[str, ...]:

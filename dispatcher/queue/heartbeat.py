@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dispatcher.model import LeaseName, Orders, Progress
-from dispatcher.queue import silence
+from dispatcher.queue import output, silence
 from dispatcher.queue.claim import living, orders_for
 from dispatcher.queue.terms import Terms
 from dispatcher.store.base import Tx
@@ -23,6 +23,7 @@ class Heartbeat:
     host: str | None = None
     store_id: str | None = None
     types: Mapping[str, str | None] | None = None
+    about: str | None = None
 
 
 class Answered(NamedTuple):
@@ -45,13 +46,17 @@ def heartbeat(
     tx.seen(instance.id, beat.seq, beat.host)
     if news:
         tx.register_types(news)
+    if beat.about is not None:
+        tx.register(instance.id, beat.about)
     if beat.store_id not in (None, own_store):
         return Answered(dict.fromkeys(beat.leases, "foreign"), orders_for(tx, beat.instance_id), tx.now.wall)
     named = {name: lease_id for lease_id in beat.leases if (name := LeaseName.parse(lease_id))}
     held = tx.renew(list(named), terms.silence_ms)
     held |= silence.take_back(tx, instance, [name for name in named if name not in held], terms)
     silence.end_unlisted(tx, instance, named.keys(), beat.in_flight)
-    tx.progress([said for name, lease_id in named.items() if name in held and (said := beat.leases[lease_id])])
+    said = [told for name, lease_id in named.items() if name in held and (told := beat.leases[lease_id])]
+    tx.progress(said)
+    output.record(tx, said)
     orders = orders_for(tx, beat.instance_id)
     return Answered(_answers(tx, beat.leases, {named[name] for name in held}, orders), orders, tx.now.wall)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from dispatcher.clock import Now
 from dispatcher.errors import Foreign, NotFound, Unavailable
-from dispatcher.model import Granted, LeaseName, Orders, State, TaskFilter, Upload
-from dispatcher.queue import control, death, silence
-from dispatcher.queue.claim import Claim, Claimed, cancelled, claim, claim_classic, is_repeat, orders_for
+from dispatcher.model import Granted, LeaseName, Orders, Output, State, TaskFilter, Upload
+from dispatcher.queue import control, death, silence, workers
+from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders, orders_for
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.report import Outcome, Verdict, report
@@ -232,6 +232,12 @@ class Queue:
         """Change a waiting task; False when it does not wait."""
         return self.store.write(lambda tx: control.edit(tx, task_id, changes))
 
+    def order_worker(self, worker_id: str, state: str, now: bool = False) -> int:
+        """Order a worker to run, be quiet or stop; how many living instances that reached. Raises NotFound."""
+        reached = self.store.write(lambda tx: workers.order(tx, worker_id, state, now))
+        self.waiting.dismiss_worker(worker_id)
+        return len(reached)
+
     # reads
     def task(self, task_id: int, wait_s: float = 0) -> dict[str, Any]:
         """Everything about a task; waits up to `wait_s` for its end. Raises NotFound."""
@@ -242,6 +248,11 @@ class Queue:
         if found is None:
             raise NotFound(f"task {task_id}")
         return found
+
+    def output(self, task_id: int) -> Output | None:
+        """The partial result and the log of a task, if it has any."""
+        with self.store.read() as reader:
+            return reader.output(task_id)
 
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first, as many as fit an answer."""
@@ -331,8 +342,10 @@ class Queue:
 
     def _look(self, tx: Tx) -> dict[int, Orders]:
         tx.look_afresh()
-        orders = tx.cancel_orders(self.waiting.instances())
-        return {instance: Orders(cancel=cancelled(names)) for instance, names in orders.items()}
+        known = self.waiting.states()
+        cancel, states = tx.cancel_orders(list(known)), tx.ordered(list(known))
+        told = {instance: orders(states.get(instance), cancel.get(instance, ())) for instance in known}
+        return {i: new for i, new in told.items() if i in cancel or new.said != known[i]}
 
     def make_ready(self, limit: int) -> int:
         """Make due tasks ready; how many."""

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from dispatcher.model import End, EndedLease, LeaseEnd, LeaseName, State, Success, TaskRow, Upload
+from dispatcher.model import End, EndedLease, LeaseEnd, LeaseName, LogPart, Progress, State, Success, TaskRow, Upload
+from dispatcher.queue import output
 from dispatcher.queue.terms import retry_delay
 from dispatcher.store.base import Tx
 
@@ -37,6 +38,7 @@ class Outcome(NamedTuple):
     error: str | None = None
     run_ms: int | None = None
     snooze_ms: int = 0
+    log: LogPart | None = None
 
 
 def report(tx: Tx, outcomes: Sequence[Outcome]) -> list[Verdict]:
@@ -50,7 +52,12 @@ def report(tx: Tx, outcomes: Sequence[Outcome]) -> list[Verdict]:
             verdicts.append(Verdict.ACCEPTED)
         else:
             verdicts.append(_settle(tx, outcome))
+    output.record(tx, [_last_words(o) for o, v in zip(outcomes, verdicts, strict=True) if o.log and v == "accepted"])
     return verdicts
+
+
+def _last_words(outcome: Outcome) -> Progress:
+    return Progress(outcome.name, None, None, None, None, log=outcome.log)
 
 
 def _settle(tx: Tx, outcome: Outcome) -> Verdict:

@@ -146,10 +146,17 @@ class Waiting:
         for parked, _ in answers:
             self._let_go(parked)
 
-    def instances(self) -> list[int]:
-        """The known instances that wait."""
+    def states(self) -> dict[int, tuple[str, bool]]:
+        """What the known instances that wait believe to be ordered of themselves."""
         with self._lock:
-            return [parked.instance for parked in self._parked.values() if parked.instance is not None]
+            parked = list(self._parked.values())
+        return {one.instance: one.asked.orders.said for one in parked if one.instance is not None}
+
+    def dismiss_worker(self, worker_id: str) -> None:
+        """End the waits of a worker's instances, those that are not known yet as well."""
+        with self._lock:
+            for parked in [p for p in self._parked.values() if p.asked.worker_id == worker_id]:
+                self._dismiss(parked)
 
     def dismiss_ordered(self, orders: Mapping[int, Orders]) -> None:
         """End the waits of those who do not know their orders yet."""

@@ -62,6 +62,7 @@ class SubmitTask(Strict):
     timeout_seconds: float | None = Field(None, gt=0, le=TEN_YEARS, description="the longest one attempt may run")
     idempotency_key: Key | None = Field(None, description="the same key with the same body submits once")
     tags: list[Name] = Field(default_factory=list, max_length=32)
+    memory_mb: int | None = Field(None, ge=16, le=2**24, description="MiB; the attempt that needs more fails")
 
 
 class SubmitTasks(Strict):
@@ -102,6 +103,7 @@ class KnownOrders(Tolerant):
     """The orders that a worker knows."""
 
     state: str = Field("run", max_length=16)
+    now: bool = False
     cancel: list[LeaseId] = Field(default_factory=list, max_length=10_000)
 
 
@@ -133,6 +135,13 @@ class ResultRef(Tolerant):
     media_type: str = Field(max_length=128)
 
 
+class LogLines(Tolerant):
+    """New lines of an attempt's log; `from` is the number of the first, counted from 0."""
+
+    start: int = Field(ge=0, le=MAX_INT, alias="from")
+    lines: list[Annotated[str, Field(max_length=65_536)]] = Field(max_length=1_000)
+
+
 class Outcome(Tolerant):
     """What one lease ended in."""
 
@@ -145,6 +154,7 @@ class Outcome(Tolerant):
     error: str | None = Field(None, max_length=2**20)
     run_seconds: float | None = Field(None, ge=0, le=TEN_YEARS)
     snooze_seconds: float = Field(0, ge=0, le=TEN_YEARS)
+    log: LogLines | None = None
 
 
 class Report(Tolerant):
@@ -181,12 +191,29 @@ class ListedLease(Tolerant):
     progress: ProgressMade | None = None
     note: str | None = Field(None, max_length=4096)
     checkpoint: JsonValue = None
+    partial: JsonValue = None
+    log: LogLines | None = None
 
 
 class Registration(Tolerant):
-    """What a worker can do: its task types with their payload schemas."""
+    """What a worker is: its task types with their payload schemas, and what `GET /workers` shows."""
 
     task_types: dict[Name, dict[str, Any] | None] = Field(default_factory=dict, max_length=10_000)
+    concurrency: int | None = Field(None, ge=0, le=MAX_INT)
+    queues: list[Name] | None = Field(None, max_length=10_000)
+    labels: list[Name] = Field(default_factory=list, max_length=1_000)
+    version: str | None = Field(None, max_length=128)
+    python: str | None = Field(None, max_length=128)
+    slots: dict[Name, int] = Field(default_factory=dict, max_length=10_000)
+
+
+class WorkerOrder(Strict):
+    """What a worker shall do: run, be quiet (finish, take nothing new), or stop."""
+
+    state: Literal["run", "quiet", "stop"]
+    when: Literal["after", "now"] | None = Field(
+        None, description="of a stop: after the running tasks (default), or now"
+    )
 
 
 class Heartbeat(Tolerant):

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response
 
 from common import json_profile
-from dispatcher.model import Granted, LeaseName
+from dispatcher.model import Granted, LeaseName, Output
 from dispatcher.queue.claim import Claimed
 
 CLAIMED = '{"task_id":%d,"task_type":"%s","queue":"%s","lease_id":"%s","attempt":%d,"max_attempts":%d,"lease_seconds":%s,"timeout_seconds":%s,"task_data":%s%s%s}'  # noqa: E501  one line of JSON
@@ -67,13 +67,14 @@ def _granted(task: Granted) -> str:
     )  # fmt: skip
 
 
-def task(row: Mapping[str, Any]) -> str:
+def task(row: Mapping[str, Any], output: Output | None = None) -> str:
     """One task with everything, as JSON text; fields of a result object stand at the top level too."""
     own = {**_own(row), "attempts_log": [_attempt(ended) for ended in row["ended"]]}
     result = json.loads(row["result"]) if row["result"] is not None else None
-    taken = own.keys() | {"task_data", "result", "result_ref"}
+    taken = own.keys() | {"task_data", "result", "result_ref", "partial"}
     extra = {key: value for key, value in result.items() if key not in taken} if isinstance(result, dict) else {}
-    return _spliced({**extra, **own}, row)
+    partial = f',"partial":{output.partial}' if output is not None and output.partial is not None else ""
+    return _spliced({**extra, **own}, row, partial)
 
 
 def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -81,9 +82,9 @@ def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"[{','.join(_spliced(_own(row), row) for row in rows)}]"
 
 
-def _spliced(own: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+def _spliced(own: Mapping[str, Any], row: Mapping[str, Any], more: str = "") -> str:
     result = f',"result":{row["result"]}' if row["result"] is not None else ""
-    return f'{json_profile.encode(own)[:-1]},"task_data":{row["data"]}{result}}}'
+    return f'{json_profile.encode(own)[:-1]},"task_data":{row["data"]}{more}{result}}}'
 
 
 def _own(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -10,9 +10,8 @@ from flask import Blueprint, Response, request
 from dispatcher.config import VERSION
 from dispatcher.model import State
 from dispatcher.queue import Queue
-from dispatcher.routes import body, openapi, show
-
-DAY_MS = 86_400_000
+from dispatcher.queue.workers import capacity
+from dispatcher.routes import body, openapi, show, workers
 
 
 def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
@@ -45,30 +44,36 @@ def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
 def _stats(queue: Queue) -> dict[str, Any]:
     now = queue.store.now().wall
     with queue.store.read() as reader:
-        counts, oldest = reader.counts(), reader.oldest_ready()
-        seen = reader.workers(now - DAY_MS)
-    workers = _workers(seen, now - queue.terms.silence_ms)
+        counts, oldest_of = reader.counts(), reader.oldest_by_queue()
+        seen = reader.workers(now - workers.DAY_MS)
+    listed = workers.listed(seen, now - queue.terms.silence_ms)
+    oldest = min(oldest_of.values(), default=None)
     told: dict[str, Any] = {
         f"{state.value}_tasks": sum(n.get(state.value, 0) for n in counts.values()) for state in State
     }
-    told["active_workers"] = sum(worker["status"] == "alive" for worker in workers)
-    told["workers"] = workers
+    told["active_workers"] = sum(worker["status"] == "alive" for worker in listed)
+    told["workers"] = listed
     told["ready_tasks"] = sum(n.get("ready", 0) for n in counts.values())
     told["oldest_waiting_seconds"] = None if oldest is None else max(now - oldest, 0) / 1000
+    told["load"] = _load(counts, oldest_of, listed, now)
     told["queues"] = [{"queue": queue, "task_type": kind, **n} for (queue, kind), n in sorted(counts.items())]
     return {**told, **queue.rates.summary(now // 1000)}
 
 
-def _workers(rows: Iterable[Mapping[str, Any]], alive_since: int) -> list[dict[str, Any]]:
-    """Every living instance, and of a name with none the newest dead one."""
-    living = [row for row in rows if row["died_at"] is None and row["seen_at"] >= alive_since]
-    names = {row["worker_id"] for row in living}
-    newest = {row["worker_id"]: row for row in sorted(rows, key=lambda row: row["seen_at"])}
-    gone = [row for name, row in newest.items() if name not in names]
-    return [_worker(row, "alive") for row in living] + [_worker(row, "dead") for row in gone]
-
-
-def _worker(row: Mapping[str, Any], status: str) -> dict[str, Any]:
-    metadata = json.loads(row["host"]) if row["host"] else {}
-    told = {"worker_id": row["worker_id"], "status": status, "last_heartbeat": show.moment(row["seen_at"])}
-    return {**told, "metadata": metadata, "leases": row["leases"], "classic": bool(row["classic"])}
+def _load(
+    counts: Mapping[tuple[str, str], Mapping[str, int]],
+    oldest: Mapping[str, int],
+    listed: Sequence[Mapping[str, Any]],
+    now: int,
+) -> list[dict[str, Any]]:
+    """What an autoscaler asks of each queue: how much waits and for how long, how much runs, how much could."""
+    able = [worker for worker in listed if worker["status"] == "alive" and worker["state"] == "run"]
+    told = []
+    for queue in sorted({queue for queue, _ in counts}):
+        by_type = {kind: n for (name, kind), n in counts.items() if name == queue}
+        backlog, running = (sum(n.get(state, 0) for n in by_type.values()) for state in ("ready", "in_progress"))
+        first = oldest.get(queue)
+        age = None if first is None else max(now - first, 0) / 1000
+        said = {"queue": queue, "backlog": backlog, "oldest_waiting_seconds": age, "running": running}
+        told.append({**said, "capacity": capacity(queue, by_type, able)})
+    return told

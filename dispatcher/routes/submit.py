@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from dispatcher.config import TASK_DATA_LIMIT
 from dispatcher.errors import Invalid, TooLarge
 from dispatcher.queue import Queue
+from dispatcher.queue.options import Options
 from dispatcher.queue.submit import Submission
 from dispatcher.routes import body, show
 from dispatcher.routes.models import SubmitTask, SubmitTasks
@@ -52,6 +53,7 @@ def _submission(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         timeout_ms=_ms(asked.timeout_seconds),
         tags=tuple(asked.tags),
         key=asked.idempotency_key,
+        options=Options(memory_mb=asked.memory_mb).dump(),
         digest=_digest(asked, data) if asked.idempotency_key else b"",
     )
 

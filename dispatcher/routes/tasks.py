@@ -22,12 +22,13 @@ def blueprint(queue: Queue) -> Blueprint:
     @views.get("/task/<int:task_id>")
     def get_task(task_id: int) -> Response:
         body.known_arguments("wait")
-        return show.envelope(show.task(queue.task(_known(task_id), body.query_seconds("wait", 25))))
+        row = queue.task(known(task_id), body.query_seconds("wait", 25))
+        return show.envelope(show.task(row, queue.output(task_id)))
 
     @views.get("/task/<int:task_id>/result")
     def get_result(task_id: int) -> Response:
         body.known_arguments()
-        row = queue.task(_known(task_id))
+        row = queue.task(known(task_id))
         if row["sha256"] is not None:
             headers = {"Content-Length": str(row["bytes"]), "Content-Security-Policy": "sandbox"}  # a page stays inert
             return Response(queue.result_parts(task_id), content_type=row["media_type"], headers=headers)
@@ -55,7 +56,8 @@ def blueprint(queue: Queue) -> Blueprint:
     return views
 
 
-def _known(task_id: int) -> int:
+def known(task_id: int) -> int:
+    """The id, if one like it can exist. Raises NotFound."""
     if task_id > MAX_ID:
         raise NotFound(f"task {task_id}")
     return task_id

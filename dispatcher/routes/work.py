@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from common import json_profile
 from dispatcher.config import DispatcherSettings
 from dispatcher.errors import Invalid, NotFound, TooLarge
-from dispatcher.model import End, LeaseName, Orders, Progress, Upload
+from dispatcher.model import End, LeaseName, LogPart, Orders, Progress, Upload
 from dispatcher.queue import Queue
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
@@ -19,6 +19,7 @@ from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.routes import body, models, show
 
 PART_BYTES = 2**20
+PARTIAL_BYTES = 64 * 1024
 OUTCOMES = models.Outcome.__pydantic_validator__
 
 
@@ -98,7 +99,7 @@ def _claim(asked: models.ClaimTerms, worker_id: str, instance_id: str, wait_seco
         queues=None if asked.queues is None else frozenset(asked.queues),
         labels=frozenset(asked.labels),
         wait_ms=int(wait_seconds * 1000),
-        orders=Orders(asked.orders.state, tuple(asked.orders.cancel)),
+        orders=Orders(asked.orders.state, tuple(asked.orders.cancel), asked.orders.now),
     )
 
 
@@ -136,6 +137,7 @@ def _checked(asked: models.Outcome, name: LeaseName, value: dict[str, Any]) -> O
         error=asked.error,
         run_ms=None if asked.run_seconds is None else round(asked.run_seconds * 1000),
         snooze_ms=round(asked.snooze_seconds * 1000),
+        log=_log(asked.log),
     )
 
 
@@ -185,7 +187,14 @@ def _heartbeat(asked: models.Heartbeat) -> Heartbeat:
         host=_text(asked.host, "host"),
         store_id=asked.store_id,
         types=schemas,
+        about=_about(asked.register_) if asked.register_ else None,
     )
+
+
+def _about(said: models.Registration) -> str:
+    """What is kept of a registration; of the task types their names, for their schemas have a place of their own."""
+    told = said.model_dump(exclude={"task_types"}, exclude_none=True)
+    return json_profile.dump({**told, "task_types": sorted(said.task_types)})
 
 
 def _text(value: Any, field: str) -> str | None:
@@ -194,10 +203,22 @@ def _text(value: Any, field: str) -> str | None:
 
 def _progress(lease: models.ListedLease, field: str) -> Progress | None:
     name = LeaseName.parse(lease.lease_id)
-    if name is None or (lease.progress is None and lease.note is None and lease.checkpoint is None):
+    news = (lease.progress, lease.note, lease.checkpoint, lease.partial, lease.log)
+    if name is None or all(part is None for part in news):
         return None
     done, total = (lease.progress.done, lease.progress.total) if lease.progress else (None, None)
-    return Progress(name, done, total, lease.note, _text(lease.checkpoint, f"{field}.checkpoint"))
+    checkpoint = _text(lease.checkpoint, f"{field}.checkpoint")
+    return Progress(name, done, total, lease.note, checkpoint, _partial(lease, field), _log(lease.log))
+
+
+def _log(part: models.LogLines | None) -> LogPart | None:
+    return None if part is None else LogPart(part.start, tuple(part.lines))
+
+
+def _partial(lease: models.ListedLease, field: str) -> str | None:
+    """One that is too large is left out: a heartbeat that is refused would cost the worker its leases."""
+    text = _text(lease.partial, f"{field}.partial")
+    return text if text is None or len(text.encode()) <= PARTIAL_BYTES else None
 
 
 def _classic_heartbeat(queue: Queue, beat: models.ClassicHeartbeat) -> Response:

@@ -24,6 +24,7 @@ from dispatcher.model import (
     LeaseEnd,
     LeaseName,
     NewTask,
+    Output,
     Progress,
     State,
     Success,
@@ -85,6 +86,20 @@ class Tx(Protocol):
 
     def bury(self, instance: int) -> None:
         """Record the instance's death; the first time counts."""
+
+    def remembered(self, worker_id: str) -> str | None:
+        """The order that a new instance of this worker_id begins with; until this transaction is over, no order comes
+        between. None: run."""
+
+    def order_worker(self, worker_id: str, ordered: str | None, remember: str | None) -> list[int] | None:
+        """Order the living instances of a worker_id, and remember it (`run`, `quiet`) for those to come unless that is
+        None; whom it reached, or None when nobody of that name was ever seen. No claim under way gets more after it."""
+
+    def ordered(self, instances: Sequence[int]) -> Mapping[int, str]:
+        """The orders (`quiet`, `stop`, `stop_now`) of those of the instances that have one."""
+
+    def register(self, instance: int, about: str) -> None:
+        """Record what an instance says of itself (JSON text)."""
 
     def register_types(self, schemas: Mapping[str, str | None]) -> None:
         """Remember the payload schema (JSON text) of each task type."""
@@ -151,6 +166,12 @@ class Tx(Protocol):
 
     def progress(self, updates: Sequence[Progress]) -> None:
         """Record progress, notes and checkpoints of live leases; those of other leases are ignored."""
+
+    def outputs(self, ids: Sequence[int]) -> Mapping[int, Output]:
+        """The partial results and logs of those of the tasks that have any."""
+
+    def put_outputs(self, outputs: Sequence[Output]) -> None:
+        """Replace partial results and logs."""
 
     def expired(self, limit: int) -> list[TaskRow]:
         """Tasks whose live lease is over, the oldest first, locked."""
@@ -219,6 +240,12 @@ class Reader(Protocol):
 
     def oldest_ready(self) -> int | None:
         """The earliest run_at among ready tasks."""
+
+    def oldest_by_queue(self) -> dict[str, int]:
+        """The earliest run_at among the ready tasks of each queue that has any."""
+
+    def output(self, task_id: int) -> Output | None:
+        """The partial result and the log of a task, if it has any."""
 
     def next_due(self) -> int | None:
         """The earliest run_at among pending tasks that are not ready yet."""

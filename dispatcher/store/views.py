@@ -18,7 +18,7 @@ VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.pri
     LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'"""
 ATTEMPTS = """SELECT e.attempt, e.generation, e.how, e.charged, e.claimed_at, e.ended_at, e.error, i.worker_id
     FROM ended_leases AS e LEFT JOIN instances AS i ON i.id = e.instance WHERE e.task_id = {mark} ORDER BY e.id"""
-WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at, host,
+WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at, host, ordered, about,
     (SELECT count(*) FROM tasks WHERE lease_instance = instances.id AND lease_expires IS NOT NULL) AS leases
     FROM instances
     WHERE seen_at >= {mark} OR id IN (SELECT lease_instance FROM tasks WHERE lease_expires IS NOT NULL)

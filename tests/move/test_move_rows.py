@@ -55,8 +55,11 @@ def _task(number: int, state: str) -> dict[str, Any]:
 def _fill(db: apsw.Connection) -> None:
     db.execute("INSERT INTO lanes VALUES (1, 'default', 'noop', '[]'), (2, 'ö', 'x', '[\"gpu\"]')")
     rows: list[tuple[str, tuple[Any, ...]]] = [
-        ("instances", (1, None, "classic", 1, 2, 0, 0, None, None)),
-        ("instances", (2, "f" * 32, ODD, 1, 2, BIG, BIG, 9, '{"pid": 1}')),
+        ("instances", (1, None, "classic", 1, 2, 0, 0, None, None, None, None)),
+        ("instances", (2, "f" * 32, ODD, 1, 2, BIG, BIG, 9, '{"pid": 1}', "stop_now", '{"labels": []}')),
+        ("worker_orders", (ODD, "quiet", BIG)),
+        ("task_output", (3, "{}", '["a"]', BIG, 2)),
+        ("task_output", (4, None, None, None, 0)),
         ("task_tags", (ODD, 1)),
         ("task_tags", ("", 1)),
         ("idempotency_keys", (ODD, 1, BYTES, 5, 0)),

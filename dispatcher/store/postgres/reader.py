@@ -7,19 +7,23 @@ import psycopg
 from psycopg.rows import dict_row
 
 from dispatcher.clock import Now
-from dispatcher.model import State, TaskFilter
+from dispatcher.model import Output, State, TaskFilter
+from dispatcher.store.postgres.workers import OUTPUT
 from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected
 
 # each lane, each priority in it: the head of that level is its oldest
-OLDEST = """WITH RECURSIVE levels (lane, level) AS (
+LEVELS = """WITH RECURSIVE levels (lane, level) AS (
         SELECT lane_id, (SELECT -priority FROM tasks WHERE lane_id = c.lane_id AND ready ORDER BY -priority LIMIT 1)
         FROM counts AS c WHERE state = 'ready' GROUP BY lane_id HAVING sum(n) > 0
         UNION ALL
         SELECT lane, (SELECT -priority FROM tasks WHERE lane_id = lane AND ready AND -priority > level
                       ORDER BY -priority LIMIT 1)
-        FROM levels WHERE level IS NOT NULL)
-    SELECT min((SELECT run_at FROM tasks WHERE lane_id = lane AND ready AND -priority = level ORDER BY run_at LIMIT 1))
-    FROM levels"""
+        FROM levels WHERE level IS NOT NULL)"""
+HEAD_OF_LEVEL = (
+    "(SELECT run_at FROM tasks WHERE lane_id = lane AND ready AND -priority = level ORDER BY run_at LIMIT 1)"
+)
+OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
+BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
 PAGE = 100  # rows that are fetched at a time, so that a page of large results is not held twice
 
 
@@ -85,6 +89,15 @@ class PostgresReader:
         """The earliest run_at among ready tasks."""
         found = self._one(OLDEST)
         return None if found is None else int(found)
+
+    def oldest_by_queue(self) -> dict[str, int]:
+        """The earliest run_at among the ready tasks of each queue."""
+        return {queue: int(at) for queue, at in self.db.execute(BY_QUEUE).fetchall() if at is not None}
+
+    def output(self, task_id: int) -> Output | None:
+        """The partial result and the log of a task."""
+        row = self.db.execute(f"SELECT {OUTPUT} FROM task_output WHERE task_id = %s", (task_id,)).fetchone()
+        return Output(*row) if row else None
 
     def next_due(self) -> int | None:
         """The earliest run_at among tasks that are not ready yet."""

@@ -13,10 +13,12 @@ from dispatcher.store.postgres.counts import FLUSH, READY, Counts
 from dispatcher.store.postgres.heads import Heads
 from dispatcher.store.postgres.leases import LeaseOps
 from dispatcher.store.postgres.watchdog import Watchdog
+from dispatcher.store.postgres.workers import WorkerOps
 
 WAITING = "state IN ('pending', 'blocked')"
+ENDED_TABLES = ("ended_leases", "uploads", "upload_parts")
 COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
-INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at"
+INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 INSERT = """INSERT INTO tasks (id, lane_id, state, ready, priority, run_at, max_attempts, timeout_ms, created_at)
     SELECT n.id, n.lane, 'pending', n.run_at <= %s, n.priority, n.run_at, n.most, n.timeout, %s
     FROM unnest(%s::bigint[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
@@ -28,8 +30,8 @@ TAGS = "INSERT INTO task_tags SELECT * FROM unnest(%s::text[], %s::bigint[]) ON 
 KEYS = """INSERT INTO idempotency_keys (idempotency_key, task_id, digest, created_at)
     SELECT n.key, n.task, n.digest, %s FROM unnest(%s::text[], %s::bigint[], %s::bytea[]) AS n (key, task, digest)
     ON CONFLICT DO NOTHING"""
-MEET = """INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at) VALUES (%s, %s, %s, %s)
-    ON CONFLICT DO NOTHING"""
+MEET = """INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at, ordered)
+    VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
 PROGRESS = """INSERT INTO progress
     SELECT n.task, n.done, n.total, n.note, n.checkpoint, %s
     FROM unnest(%s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::text[], %s::text[])
@@ -66,7 +68,7 @@ class Again(Exception):
     """Another dispatcher came first; the whole group is run once more and will see what that one did."""
 
 
-class PostgresTx(LeaseOps):
+class PostgresTx(LeaseOps, WorkerOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: psycopg.Connection, now: Now, watchdog: Watchdog) -> None:
@@ -186,7 +188,8 @@ class PostgresTx(LeaseOps):
         where = "instance_id = %s" if instance_id else "instance_id IS NULL AND worker_id = %s"
         known = self._instance(f"{where} FOR UPDATE", instance_id or worker_id)
         if known is None:
-            self.changed(MEET, (instance_id, worker_id, self.now.wall, self.now.wall))
+            order = self.remembered(worker_id)
+            self.changed(MEET, (instance_id, worker_id, self.now.wall, self.now.wall, order))
             known = self._instance(f"{where} FOR UPDATE", instance_id or worker_id)
         if known is None:
             raise Again
@@ -284,7 +287,7 @@ class PostgresTx(LeaseOps):
         if not ended:
             return set()
         self.changed(KEEP_WINNER, (ended,))  # it answers repeats of the winner's report
-        for table in ("results", "progress", "uploads", "upload_parts"):
+        for table in ("results", "progress", "task_output", "uploads", "upload_parts"):
             self.changed(f"DELETE FROM {table} WHERE task_id = ANY(%s)", (ended,))
         self.changed(RESTART, (self.now.wall, ended))
         for row in rows:
@@ -305,7 +308,8 @@ class PostgresTx(LeaseOps):
         self.changed(sql, terms)
         for column in COLD.intersection(changes):
             self.changed(f"UPDATE task_data SET {column} = %s WHERE task_id = %s", (changes[column], task_id))
-        self.changed("DELETE FROM progress WHERE task_id = %s", (task_id,))
+        for table in ("progress", "task_output"):
+            self.changed(f"DELETE FROM {table} WHERE task_id = %s", (task_id,))
         self._recount(row, new, ready)
         return True
 
@@ -331,7 +335,7 @@ class PostgresTx(LeaseOps):
         if not ids:
             return 0
         self.changed("UPDATE idempotency_keys SET orphan = true WHERE task_id = ANY(%s)", (ids,))
-        for table in ("task_data", "task_tags", "results", "progress", "ended_leases", "uploads", "upload_parts"):
+        for table in ("task_data", "task_tags", "results", "progress", "task_output", *ENDED_TABLES):
             self.changed(f"DELETE FROM {table} WHERE task_id = ANY(%s)", (ids,))
         for lane_id, n in Counter(row[1] for row in rows).items():
             self.counts.add(lane_id, state.value, -n)

@@ -7,20 +7,23 @@ from typing import Any
 import apsw
 
 from dispatcher.clock import Now
-from dispatcher.model import State, TaskFilter
+from dispatcher.model import Output, State, TaskFilter
 from dispatcher.store.sqlite.counts import READY
+from dispatcher.store.sqlite.workers import OUTPUT
 from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected
 
 FINISHED = "SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL"
 COUNT_OPEN = "SELECT count(*) FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
 # each lane, each priority in it: the head of that level is its oldest
-OLDEST = """WITH RECURSIVE levels (lane, level) AS (
+LEVELS = """WITH RECURSIVE levels (lane, level) AS (
         SELECT lane_id, (SELECT max(priority) FROM tasks WHERE lane_id = c.lane_id AND ready = 1)
         FROM counts AS c WHERE state = ? AND n > 0
         UNION ALL
         SELECT lane, (SELECT max(priority) FROM tasks WHERE lane_id = lane AND ready = 1 AND priority < level)
-        FROM levels WHERE level IS NOT NULL)
-    SELECT min((SELECT min(run_at) FROM tasks WHERE lane_id = lane AND ready = 1 AND priority = level)) FROM levels"""
+        FROM levels WHERE level IS NOT NULL)"""
+HEAD_OF_LEVEL = "(SELECT min(run_at) FROM tasks WHERE lane_id = lane AND ready = 1 AND priority = level)"
+OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
+BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
 
 
 class SqliteReader:
@@ -80,6 +83,15 @@ class SqliteReader:
         """The earliest run_at among ready tasks."""
         row = self.db.execute(OLDEST, (READY,)).get
         return None if row is None else int(row)
+
+    def oldest_by_queue(self) -> dict[str, int]:
+        """The earliest run_at among the ready tasks of each queue."""
+        return {queue: at for queue, at in self.db.execute(BY_QUEUE, (READY,)) if at is not None}
+
+    def output(self, task_id: int) -> Output | None:
+        """The partial result and the log of a task."""
+        row = self.db.execute(f"SELECT {OUTPUT} FROM task_output WHERE task_id = ?", (task_id,)).get
+        return Output(*row) if row else None
 
     def next_due(self) -> int | None:
         """The earliest run_at among tasks that are not ready yet."""

@@ -11,14 +11,16 @@ from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, LeaseName, NewTask, Progress, State, TaskRow, Upload
 from dispatcher.store.sqlite.counts import READY, Counts
 from dispatcher.store.sqlite.leases import LeaseOps
+from dispatcher.store.sqlite.workers import WorkerOps
 
 LEAST_FREE_PAGES = 4096  # 16 MiB: less is kept for what comes next
 WAITING = "state IN ('pending', 'blocked')"
+ENDED_TABLES = ("ended_leases", "uploads", "upload_parts")
 COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
-INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at"
+INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 
 
-class SqliteTx(LeaseOps):
+class SqliteTx(LeaseOps, WorkerOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:
@@ -107,9 +109,10 @@ class SqliteTx(LeaseOps):
         known = self.instance(instance_id) if instance_id else self.classic(worker_id)
         if known is not None:
             return known
-        sql = f"""INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at) VALUES (?, ?, ?, ?)
-                  RETURNING {INSTANCE}"""
-        return Instance(*self.db.execute(sql, (instance_id, worker_id, self.now.wall, self.now.wall)).get)
+        sql = f"""INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at, ordered)
+                  VALUES (?, ?, ?, ?, ?) RETURNING {INSTANCE}"""
+        values = (instance_id, worker_id, self.now.wall, self.now.wall, self.remembered(worker_id))
+        return Instance(*self.db.execute(sql, values).get)
 
     def meet_at_once(self, instance_id: str, worker_id: str) -> Instance | None:
         """The same: nobody else has it in hand."""
@@ -211,7 +214,7 @@ class SqliteTx(LeaseOps):
             sql = """INSERT OR IGNORE INTO ended_leases SELECT NULL, id, lease, generation, lease_instance, attempts,
                      'completed', 1, started_at, finished_at, NULL FROM tasks WHERE id = ?"""
             self.db.execute(sql, (row.id,))
-        for table in ("results", "progress"):
+        for table in ("results", "progress", "task_output"):
             self.db.execute(f"DELETE FROM {table} WHERE task_id = ?", (row.id,))
         self._drop_uploads("task_id = ?", (row.id,))
 
@@ -227,7 +230,8 @@ class SqliteTx(LeaseOps):
         self.db.execute(sql, (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, task_id))
         for column in COLD.intersection(changes):
             self.db.execute(f"UPDATE task_data SET {column} = ? WHERE task_id = ?", (changes[column], task_id))
-        self.db.execute("DELETE FROM progress WHERE task_id = ?", (task_id,))
+        for table in ("progress", "task_output"):
+            self.db.execute(f"DELETE FROM {table} WHERE task_id = ?", (task_id,))
         self.counts.add(row.lane_id, row.state.value, -1)
         self.counts.add(row.lane_id, READY, -int(row.ready))
         self.counts.add(new.lane_id, row.state.value, 1)
@@ -252,7 +256,7 @@ class SqliteTx(LeaseOps):
         ids = [(task_id,) for task_id, _ in rows]
         self.db.executemany("DELETE FROM tasks WHERE id = ?", ids)
         self.db.executemany("UPDATE idempotency_keys SET orphan = 1 WHERE task_id = ?", ids)
-        for table in ("task_data", "task_tags", "results", "progress", "ended_leases", "uploads", "upload_parts"):
+        for table in ("task_data", "task_tags", "results", "progress", "task_output", *ENDED_TABLES):
             self.db.executemany(f"DELETE FROM {table} WHERE task_id = ?", ids)
         for _, lane_id in rows:
             self.counts.add(lane_id, state.value, -1)

@@ -1,0 +1,46 @@
+"""What a task shows while it runs: a partial result, and the last lines of its log. Written by heartbeats alone, and
+only when a handler has said something."""
+
+import json
+from collections.abc import Sequence
+
+from dispatcher.model import Output, Progress
+from dispatcher.store.base import Tx
+
+LOG_LINES, LOG_BYTES = 200, 64 * 1024
+
+
+def record(tx: Tx, updates: Sequence[Progress]) -> None:
+    """Store what live leases brought."""
+    said = {u.name.task_id: u for u in updates if u.partial is not None or u.log is not None}
+    if not said:
+        return
+    stored = tx.outputs(sorted(said))
+    tx.put_outputs([_merged(stored.get(task_id), said[task_id]) for task_id in sorted(said)])
+
+
+def lines_of(output: Output | None) -> list[str]:
+    """The lines of a stored log."""
+    return json.loads(output.log) if output is not None and output.log else []
+
+
+def _merged(old: Output | None, update: Progress) -> Output:
+    task_id, token = update.name
+    partial = update.partial if update.partial is not None else old and old.partial
+    if update.log is None:
+        return (old or Output(task_id, None, None, None, 0))._replace(partial=partial)
+    known = old.next if old is not None and old.lease == token else 0
+    fresh = update.log.lines[max(0, known - update.log.start) :]  # a heartbeat without an answer is sent again
+    text = json.dumps(_last([*lines_of(old), *fresh]), ensure_ascii=False)
+    return Output(task_id, partial, text, token, max(known, update.log.start + len(update.log.lines)))
+
+
+def _last(lines: list[str]) -> list[str]:
+    """As many of the last lines as a log may hold."""
+    room, kept = LOG_BYTES, 0
+    for line in reversed(lines[-LOG_LINES:]):
+        room -= len(line.encode())
+        if room < 0:
+            break
+        kept += 1
+    return lines[len(lines) - kept :]

@@ -1,0 +1,58 @@
+"""Workers: who they are, and orders to them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flask import Blueprint, Response
+
+from dispatcher.errors import Invalid
+from dispatcher.queue import Queue
+from dispatcher.queue.claim import orders
+from dispatcher.routes import body, show
+from dispatcher.routes.models import WorkerOrder
+
+DAY_MS = 86_400_000
+ABOUT = ("task_types", "queues", "labels", "concurrency", "slots", "version", "python")
+
+
+def blueprint(queue: Queue) -> Blueprint:
+    """The views."""
+    views = Blueprint("workers", __name__)
+
+    @views.get("/workers")
+    def get_workers() -> Response:
+        body.known_arguments()
+        now = queue.now().wall
+        with queue.store.read() as reader:
+            rows = reader.workers(now - DAY_MS)
+        return show.envelope(json.dumps({"workers": listed(rows, now - queue.terms.silence_ms)}))
+
+    @views.patch("/workers/<worker_id>")
+    def patch_worker(worker_id: str) -> Response:
+        asked = body.parse(WorkerOrder)
+        if asked.when is not None and asked.state != "stop":
+            raise Invalid("when", "goes with the state stop alone")
+        reached = queue.order_worker(worker_id, asked.state, asked.when == "now")
+        return show.success({"worker_id": worker_id, "state": asked.state, "instances": reached})
+
+    return views
+
+
+def listed(rows: Iterable[Mapping[str, Any]], alive_since: int) -> list[dict[str, Any]]:
+    """Every living instance, and of a name with none the newest dead one."""
+    rows = list(rows)
+    living = [row for row in rows if row["died_at"] is None and row["seen_at"] >= alive_since]
+    names = {row["worker_id"] for row in living}
+    newest = {row["worker_id"]: row for row in sorted(rows, key=lambda row: row["seen_at"])}
+    gone = [row for name, row in newest.items() if name not in names]
+    return [_worker(row, "alive") for row in living] + [_worker(row, "dead") for row in gone]
+
+
+def _worker(row: Mapping[str, Any], status: str) -> dict[str, Any]:
+    metadata = json.loads(row["host"]) if row["host"] else {}
+    about = json.loads(row["about"]) if row["about"] else {}
+    told = {"worker_id": row["worker_id"], "status": status, "last_heartbeat": show.moment(row["seen_at"])}
+    told["state"] = orders(row["ordered"]).state
+    told |= {name: about.get(name) for name in ABOUT if name in about}
+    return {**told, "metadata": metadata, "leases": row["leases"], "classic": bool(row["classic"])}
