@@ -20,8 +20,11 @@ class Context(Protocol):
     def cancelled(self) -> bool:
         """Whether the task should stop early."""
 
+    def partial(self, value: Any) -> None:
+        """Show what there is of the result so far: a JSON value of at most 64 KiB."""
+
     def log(self, text: str) -> None:
-        """Add a line to the worker's log."""
+        """Add lines to the task's log, which can be read while it runs."""
 
 
 class Cancelled(Exception):

@@ -12,6 +12,8 @@ from worker.worker import NothingToRun, Worker
 OPTIONS = (
     ("--dispatcher", "DISPATCHER_URL", "the dispatcher's URL; of several over one store, comma-separated"),
     ("--concurrency", "WORKER_CONCURRENCY", "how many tasks run at a time"),
+    ("--min", "WORKER_MIN", "how many children there are even without work"),
+    ("--max", "WORKER_MAX", "how many there are at most, while tasks wait"),
     ("--queues", "WORKER_QUEUES", "only these queues, comma-separated"),
     ("--task-types", "WORKER_TASK_TYPES", "only these task types, comma-separated"),
     ("--labels", "WORKER_LABELS", "what this machine has, comma-separated"),

@@ -50,7 +50,7 @@ class Claims:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._link, self._leases, self._runner, self._deliver, self._clock = link, leases, runner, deliver, clock
-        self._terms = {
+        self._terms: dict[str, Any] = {
             "protocol": 1,
             "task_types": task_types,
             "queues": list(settings.worker_queues) or None,
@@ -59,12 +59,18 @@ class Claims:
         self._worker_id = settings.worker_id
         self._parked: Claim | None = None
         self._current, self._left_at = "", 0.0  # the dispatcher in use, and when another was left for it
+        self._outdated: Claim | None = None  # waits for task types that are no longer the right ones
         self._fed_until = 0.0
         self.orders: dict[str, Any] = {"state": "run", "cancel": []}  # the latest that are known
         self.draining = False
         self.blocked = False  # set by the reporter: outcomes cannot be made durable, or too many wait
-        self.on_stop: Callable[[], None] = lambda: None
+        self.on_stop: Callable[[bool], None] = lambda now: None
         self.note_store: Callable[[str], None] = lambda store_id: None
+
+    def serve(self, task_types: list[str]) -> None:
+        """From now on ask for these task types; the reporter ends the claim that waits for the former ones."""
+        self._terms = {**self._terms, "task_types": task_types}
+        self._outdated = self._parked
 
     # Asking
 
@@ -94,7 +100,7 @@ class Claims:
             self._bring_along()
         if parked is None or not self._leases.is_latest(parked):
             return self._riding_claim(room) if reporting else None
-        if room > parked.max_tasks or (self.draining and parked.wait_seconds > 0):
+        if room > parked.max_tasks or parked is self._outdated or (self.draining and parked.wait_seconds > 0):
             return self._leases.open_claim(room, 0.0)
         return None
 
@@ -155,6 +161,8 @@ class Claims:
         fresh, unwanted = self._leases.answered_claim(claim, store_id, tasks)
         if self.draining:
             fresh, unwanted = [], unwanted + fresh
+        elif gone := [task for task in fresh if task.task_type not in self._terms["task_types"]]:
+            fresh, unwanted = [task for task in fresh if task not in gone], unwanted + gone
         if unwanted:
             self._deliver([released(task) for task in unwanted])
         if fresh:
@@ -170,12 +178,27 @@ class Claims:
         """Follows the orders of any reply."""
         if not isinstance(orders, dict) or not isinstance(orders.get("cancel"), list):
             return
-        new = [lease_id for lease_id in orders["cancel"] if lease_id not in self.orders["cancel"]]
-        self.orders = {"state": orders.get("state", "run"), "cancel": orders["cancel"]}
+        known = self.orders
+        new = [lease_id for lease_id in orders["cancel"] if lease_id not in known["cancel"]]
+        self.orders = _understood(orders)
         if new:
             self._runner.stop(new, "cancelled")
-        if self.orders["state"] == "stop":
-            self.on_stop()
+        if _state(self.orders) != _state(known):
+            self._heed(*_state(self.orders))
+
+    def _heed(self, state: str, now: bool) -> None:
+        log.info("ordered to %s%s", state, " now" if now else "")
+        if state == "stop":
+            self.on_stop(now)
+
+
+def _understood(orders: dict[str, Any]) -> dict[str, Any]:
+    now = {"now": True} if orders.get("now") is True else {}
+    return {"state": orders.get("state", "run"), **now, "cancel": orders["cancel"]}
+
+
+def _state(orders: dict[str, Any]) -> tuple[str, bool]:
+    return orders["state"], "now" in orders
 
 
 def _tasks(data: dict[str, Any]) -> list[Task]:
@@ -202,4 +225,10 @@ def _task(store_id: str, fields: dict[str, Any]) -> Task:
         fields["attempt"],
         fields.get("timeout_seconds"),
         fields.get("checkpoint"),
+        memory_mb=_memory(fields.get("options")),
     )
+
+
+def _memory(options: Any) -> int | None:
+    found = options.get("memory_mb") if isinstance(options, dict) else None
+    return found if isinstance(found, int) and found > 0 else None

@@ -27,6 +27,10 @@ class WorkerSettings:
     dispatcher_token: str = setting("", secret=True)
     worker_id: str = socket.gethostname()
     worker_concurrency: int = setting(_cores(), low=1, high=1000)
+    worker_min: int = setting(0, low=0, high=1000)  # 0: as many as there may be
+    worker_max: int = setting(0, low=0, high=1000)  # 0: worker_concurrency
+    worker_idle_seconds: Seconds = setting(Seconds(60.0), low=0.1)
+    worker_memory_mb: int = setting(0, low=0, high=2**24)  # 0: no limit but a task's own
     worker_queues: tuple[str, ...] = ()
     worker_task_types: tuple[str, ...] = ()
     worker_labels: tuple[str, ...] = ()
@@ -41,6 +45,16 @@ class WorkerSettings:
     result_max_bytes: int = setting(64 * 2**20, low=1024)
     log_level: str = "INFO"
 
+    @property
+    def most(self) -> int:
+        """How many tasks run at a time at most."""
+        return self.worker_max or self.worker_concurrency
+
+    @property
+    def least(self) -> int:
+        """How many children there are even without work."""
+        return self.worker_min or (1 if self.worker_max else self.worker_concurrency)
+
     def task_paths(self) -> tuple[Path, ...]:
         """The folders with handlers: `tasks/`, then those of TASKS_PATH in their order."""
         extra = (part.strip() for part in self.tasks_path.split(os.pathsep))
@@ -52,6 +66,8 @@ def read(given: Mapping[str, str | None]) -> WorkerSettings:
     settings = load(WorkerSettings, {**environment(), **{name: text for name, text in given.items() if text}})
     urls.of_setting(settings.dispatcher_url)
     _check_names(settings)
+    if settings.least > settings.most:
+        raise SettingError("WORKER_MIN", settings.least, f"is above the most children there may be, {settings.most}")
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SettingError("LOG_LEVEL", settings.log_level, "must be DEBUG, INFO, WARNING or ERROR")
     return settings

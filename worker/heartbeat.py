@@ -53,6 +53,12 @@ class Heartbeat:
         self._closed = False
         self.wake: Callable[[], None] = lambda: None
 
+    def register(self, register: dict[str, Any]) -> None:
+        """What this worker is has changed: say so now."""
+        with self._turn:
+            self._register, self._registered, self._next = register, None, -math.inf
+        self.wake()
+
     def hint(self) -> None:
         """There is news: do not wait for the interval."""
         if not self._hinted:
@@ -101,6 +107,7 @@ class Heartbeat:
         answered = [self._beat(listing, place == 0) for place, listing in enumerate(listings)]
         if not all(answered):
             return None
+        self._hinted = self._hinted or self._leases.has_news()  # there was no room for all of it
         known = self._registered == (self._leases.instance_id, self._leases.store_id)
         return self._interval if known else _SPACING
 
@@ -111,7 +118,7 @@ class Heartbeat:
         try:
             data = self._link.post("/heartbeat", body, min(_ANSWER_TIME, max(1.0, self._interval)))
             self._hear(data)
-            if "register" in body:
+            if body.get("register") is self._register:
                 self._registered = (listing.instance_id, self._leases.store_id)
             return True
         except Refused as refused:

@@ -6,12 +6,16 @@ leaves the claims in flight: there is no moment in which a heartbeat names neith
 definitive verdict, when its outcome went to quarantine, or when the dispatcher said `lost` and its task has stopped.
 """
 
+import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from worker.children.tasklog import joined
 from worker.model import Task
+
+NEWS_CHARS = 8 * 2**20  # of one heartbeat, well below the limit of a request's body
 
 
 @dataclass(slots=True)
@@ -172,7 +176,7 @@ class Leases:
         """Keeps the newest progress, note and checkpoint until a heartbeat has carried them."""
         with self._lock:
             if held := self._held.get(lease_id):
-                held.news = {**(held.news or {}), **update}
+                held.news = _merged(held.news or {}, update)
                 self._news = True
 
     def has_news(self) -> bool:
@@ -182,11 +186,10 @@ class Leases:
         """One listing for the store of the latest answer, and one for every other store that leases came from."""
         with self._lock:
             by_store: dict[str | None, list[dict[str, Any]]] = {self.store_id: []}
+            told = self._take_news() if self._news else {}
             for lease_id, held in self._held.items():
-                entry = {"lease_id": lease_id, **(held.news or {})}
-                held.news = None
+                entry = {"lease_id": lease_id, **told.get(lease_id, {})}
                 by_store.setdefault(held.store_id, []).append(entry)
-            self._news = False
             first = self._seq + 1
             self._seq += len(by_store)
             in_flight = list(self._claims)
@@ -202,9 +205,32 @@ class Leases:
                 held = self._held.get(entry["lease_id"])
                 if held and len(entry) > 1:
                     parts = {name: part for name, part in entry.items() if name != "lease_id"}
-                    held.news = {**parts, **(held.news or {})}
+                    held.news = _merged(parts, held.news or {})
                     self._news = True
+
+    def _take_news(self) -> dict[str, dict[str, Any]]:
+        """What is new, as much as a request has room for; who comes first is another one each time."""
+        items = list(self._held.items())
+        turn = self._seq % len(items) if items else 0
+        told: dict[str, dict[str, Any]] = {}
+        room, self._news = NEWS_CHARS, False
+        for lease_id, held in items[turn:] + items[:turn]:
+            if held.news:
+                room -= len(json.dumps(held.news))
+                if told and room < 0:
+                    self._news = True
+                    break
+                told[lease_id], held.news = held.news, None
+        return told
 
     def _is_twin(self, task: Task) -> bool:
         other = self._held.get(self._by_task.get((task.store_id, task.task_id), ""))
         return other is not None and not other.refused
+
+
+def _merged(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest of everything, but of a log all that was said."""
+    both = {**older, **newer}
+    if "log" in older and "log" in newer:
+        both["log"] = joined(older["log"], newer["log"])
+    return both

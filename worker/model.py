@@ -17,6 +17,8 @@ class Task:
     attempt: int
     timeout_seconds: float | None = None
     checkpoint: Any = None
+    memory_mb: int | None = None  # MiB; None: the worker's own limit, if it has one
+    cost: int = 1  # of the worker's slots
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Threads, and what each owns:
     reporter    the outbox, reports, and the claims that ride on them (reporter.py)
     heartbeat   nothing but heartbeats (heartbeat.py)
     siblings    the locks of dead instances and the reports of their death (siblings.py)
+    handlers    whether the handlers' files have changed (reloading.py)
 
 They share `Leases` (leases.py), whose lock is never held for long, and call the dispatcher through one `Link`.
 
@@ -37,11 +38,11 @@ from typing import Any
 from client.failover import connect
 from client.transport import TransportError
 from worker import instance
-from worker.children.handlers import probe
+from worker.children.handlers import Probe, probe
 from worker.children.supervisor import Supervisor, SupervisorSettings
 from worker.claimer import Claimer
 from worker.claims import Claims
-from worker.config import INLINE_RESULT_BYTES, VERSION, WorkerSettings
+from worker.config import INLINE_RESULT_BYTES, WorkerSettings
 from worker.heartbeat import Heartbeat
 from worker.instance import Instance
 from worker.leases import Leases
@@ -49,6 +50,8 @@ from worker.link import Link, note_move
 from worker.loop import Loop
 from worker.model import Outcome
 from worker.quarantine import Quarantine
+from worker.registering import registration
+from worker.reloading import HandlerWatch
 from worker.reporter import Reporter
 from worker.siblings import Siblings, open_outbox
 
@@ -56,7 +59,7 @@ log = logging.getLogger(__name__)
 _FLUSH = 10.0  # seconds for the last reports
 _LOOK = 0.1  # seconds between looks while draining
 _LOOK_UP = 0.5  # seconds between looks for a signal
-_ORDER = "order to stop"
+_ORDER, _ORDER_NOW = "order to stop", "order to stop now"
 
 
 class NothingToRun(Exception):
@@ -69,11 +72,15 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._link = Link(connect(settings.dispatcher_url, settings.dispatcher_token or None, note_move))
-        self._schemas = _handlers(settings)
+        self._watch = HandlerWatch(settings.task_paths(), self._reload)
+        found = _handlers(settings)
+        if not found.types:
+            raise NothingToRun(f"no handler to run in {', '.join(map(str, settings.task_paths()))}")
+        self._schemas = found.types
         self._instance = instance.create(settings.cache_dir, settings.worker_id)
         self._quarantine = Quarantine(self._instance.quarantine, self._instance.folder.name)
         self._leases = Leases(self._instance.folder.name)
-        self._supervisor = Supervisor(_for_supervisor(settings, self._instance), self)
+        self._supervisor = Supervisor(_for_supervisor(settings, self._instance), self, found.slots)
         self._claims = Claims(
             settings, sorted(self._schemas), self._link, self._leases, self._supervisor, self.finished
         )
@@ -82,7 +89,7 @@ class Worker:
         )
         self._heartbeat = Heartbeat(
             settings,
-            self._register(),
+            registration(settings, found),
             self._host,
             self._link,
             self._leases,
@@ -106,7 +113,7 @@ class Worker:
             loop.start()
         reason = self._first_signal()
         log.info("%s: nothing more is claimed, running tasks may finish; a second signal hands them back", reason)
-        self._drain()
+        self._drain(reason == _ORDER_NOW)
         self._flush()
         self._end()
 
@@ -141,10 +148,11 @@ class Worker:
         claiming = Loop("claimer", claimer.step)
         reporting = Loop("reporter", self._reporter.step, at_end=self._reporter.close)
         beating = Loop("heartbeat", self._heartbeat.step)
-        self._loops = (beating, reporting, claiming, Loop("siblings", self._siblings.step))
+        watching = Loop("handlers", self._watch.step)
+        self._loops = (beating, reporting, claiming, Loop("siblings", self._siblings.step), watching)
         self._reporter.wake, self._heartbeat.wake = reporting.wake, beating.wake
         self._claims.note_store = self._note_store
-        self._claims.on_stop = lambda: self._signals.put(_ORDER)
+        self._claims.on_stop = lambda now: self._signals.put(_ORDER_NOW if now else _ORDER)
 
         def on_return() -> None:
             self._reporter.retry_now()
@@ -159,14 +167,13 @@ class Worker:
         except OSError as error:  # who reports our death will then name the store that it knows itself
             log.warning("the store's id cannot be noted: %s", error)
 
-    def _register(self) -> dict[str, Any]:
-        return {
-            "task_types": self._schemas,
-            "concurrency": self._settings.worker_concurrency,
-            "queues": list(self._settings.worker_queues) or None,
-            "labels": list(self._settings.worker_labels),
-            "version": VERSION,
-        }
+    def _reload(self) -> None:
+        """The handlers' files have changed. One that cannot be used any more is not asked for until it is mended."""
+        found = _handlers(self._settings)
+        log.info("handlers have changed; task types now: %s", ", ".join(sorted(found.types)) or "none")
+        self._claims.serve(sorted(found.types))
+        self._supervisor.renew(found.slots)
+        self._heartbeat.register(registration(self._settings, found))
 
     def _host(self) -> dict[str, Any]:
         return {
@@ -182,7 +189,7 @@ class Worker:
         types = ", ".join(sorted(self._schemas))
         return (
             f"worker {self._settings.worker_id}, dispatcher {', '.join(self._settings.dispatcher_url)}, "
-            f"concurrency {self._settings.worker_concurrency}, task types {types}, cache {self._instance.folder}"
+            f"concurrency {self._settings.most}, task types {types}, cache {self._instance.folder}"
         )
 
     def _renew(self, dead_id: str) -> None:
@@ -194,10 +201,10 @@ class Worker:
 
     # The end
 
-    def _drain(self) -> None:
+    def _drain(self, now: bool) -> None:
         self._claims.draining = True
-        limit = self._settings.worker_drain_seconds
-        deadline = time.monotonic() + limit if limit else float("inf")
+        limit = 0.0 if now else self._settings.worker_drain_seconds or float("inf")
+        deadline = time.monotonic() + limit
         while True:
             self._supervisor.release_waiting()  # again and again: an answer to a claim may have been on its way
             if self._supervisor.wait_idle(_LOOK):
@@ -219,7 +226,7 @@ class Worker:
         self._heartbeat.close()
         for loop in self._loops:
             loop.stop()
-        _, reporting, _, siblings = self._loops
+        _, reporting, _, siblings, _ = self._loops
         if reporting.join(_FLUSH):
             self._send_unsaved()
         if siblings.join(_FLUSH):
@@ -248,7 +255,10 @@ class Worker:
 
 def _for_supervisor(settings: WorkerSettings, own: Instance) -> SupervisorSettings:
     return SupervisorSettings(
-        concurrency=settings.worker_concurrency,
+        concurrency=settings.most,
+        least=settings.least,
+        idle_seconds=settings.worker_idle_seconds,
+        memory_mb=settings.worker_memory_mb or None,
         task_paths=settings.task_paths(),
         spool=own.spool,
         result_max_bytes=settings.result_max_bytes,
@@ -258,8 +268,8 @@ def _for_supervisor(settings: WorkerSettings, own: Instance) -> SupervisorSettin
     )
 
 
-def _handlers(settings: WorkerSettings) -> dict[str, Any]:
-    """The task types of this worker with their schemas; what cannot be imported is reported and skipped."""
+def _handlers(settings: WorkerSettings) -> Probe:
+    """The task types of this worker; what cannot be imported is reported and skipped."""
     found = probe(settings.task_paths())
     for name, error in sorted(found.errors.items()):
         log.error("handler %s is skipped: %s", name, error)
@@ -268,6 +278,4 @@ def _handlers(settings: WorkerSettings) -> dict[str, Any]:
         if task_type not in found.types:
             log.warning("WORKER_TASK_TYPES names %s, for which there is no handler", task_type)
     usable = {task_type: found.types[task_type] for task_type in wanted if task_type in found.types}
-    if not usable:
-        raise NothingToRun(f"no handler to run in {', '.join(map(str, settings.task_paths()))}")
-    return usable
+    return Probe(usable, {task_type: n for task_type, n in found.slots.items() if task_type in usable})

@@ -143,11 +143,18 @@ def test_an_order_to_cancel_stops_each_task_once(bench: Bench, claimer: Claimer)
 
 
 def test_the_order_to_stop_ends_the_worker(bench: Bench, claimer: Claimer) -> None:
-    stops: list[int] = []
-    bench.claims.on_stop = lambda: stops.append(1)
+    stops: list[bool] = []
+    bench.claims.on_stop = stops.append
     bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([], orders={"state": "stop", "cancel": []})
     claimer.step()
-    assert stops == [1]
+    claimer.step()
+    assert stops == [False], "once, however often it is said"
+    now = {"state": "stop", "now": True, "cancel": []}
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([], orders=now)
+    claimer.step()
+    claimer.step()
+    assert stops == [False, True]
+    assert bench.dispatcher.bodies("/get-tasks")[3]["orders"] == now
 
 
 def test_a_dead_instance_starts_anew(bench: Bench, claimer: Claimer) -> None:

@@ -122,3 +122,46 @@ def test_open_notes_are_the_started_leases_that_are_still_held() -> None:
     leases.started(["1-1", "2-1"])
     leases.settled(["1-1"])
     assert leases.open_notes() == ["2-1"]
+
+
+def log(start: int, *lines: str) -> dict[str, object]:
+    return {"log": {"from": start, "lines": list(lines)}}
+
+
+def test_of_news_the_newest_counts_but_of_a_log_every_line() -> None:
+    leases = Leases("i")
+    claimed(leases, 1)
+    leases.progressed("1-1", {"partial": 1, **log(0, "a")})
+    leases.progressed("1-1", {"partial": 2, **log(1, "b", "c")})
+    [unanswered] = leases.listings()
+    assert unanswered.entries == [{"lease_id": "1-1", "partial": 2, **log(0, "a", "b", "c")}]
+    leases.progressed("1-1", log(3, "d"))
+    leases.not_told(unanswered)
+    [again] = leases.listings()
+    assert again.entries == [{"lease_id": "1-1", "partial": 2, **log(0, "a", "b", "c", "d")}]
+
+
+def test_a_log_that_waits_is_bounded() -> None:
+    leases = Leases("i")
+    claimed(leases, 1)
+    for n in range(300):
+        leases.progressed("1-1", log(n, str(n)))
+    [listing] = leases.listings()
+    assert listing.entries[0]["log"] == {"from": 100, "lines": [str(n) for n in range(100, 300)]}
+
+
+def test_news_that_a_heartbeat_has_no_room_for_come_with_the_next_ones() -> None:
+    """A request over the dispatcher's limit would be refused, and every lease with it."""
+    leases = Leases("i")
+    claimed(leases, *range(1, 8))
+    for n in range(1, 8):
+        leases.progressed(f"{n}-1", {"checkpoint": "x" * 3_000_000})
+    told: list[str] = []
+    rounds = 0
+    while leases.has_news():
+        [listing] = leases.listings()
+        assert len(listing.entries) == 7, "all are listed, whatever is told of them"
+        told += [entry["lease_id"] for entry in listing.entries if "checkpoint" in entry]
+        rounds += 1
+    assert sorted(told) == [f"{n}-1" for n in range(1, 8)]
+    assert rounds == 4

@@ -181,7 +181,8 @@ def test_context_sends_progress_and_checkpoints_and_resumes(tmp_path: Path) -> N
         assert b.sink.body(task)["result"] == {"resumed_from": {"at": "start"}, "cancelled": False}
         updates = [update for lease_id, update in b.sink.updates if lease_id == task.lease_id]
         assert updates[0] == {"progress": {"done": 1, "total": 4}, "note": "first"}
-        assert updates[-1] == {"progress": {"done": 499, "total": 100}, "checkpoint": {"at": "end"}}
+        last = {"progress": {"done": 499, "total": 100}, "checkpoint": {"at": "end"}}
+        assert updates[-1] == {**last, "log": {"from": 0, "lines": ["hello log"]}}
         assert len(updates) < 50
 
 
@@ -192,7 +193,8 @@ def test_a_checkpoint_is_sent_while_the_handler_goes_on(tmp_path: Path) -> None:
         body = b.sink.body(task)
         assert "child exited with code 9" in body["error"]
         assert "hello log" in body["error"]
-        assert (task.lease_id, {"checkpoint": {"at": "end"}}) in b.sink.updates
+        last = {"checkpoint": {"at": "end"}, "log": {"from": 0, "lines": ["hello log"]}}
+        assert (task.lease_id, last) in b.sink.updates
 
 
 def test_children_are_plain_quiet_and_know_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ class Child:
         self._stop = StopOrder()
         self._stop.install()
         self._handlers: dict[str, Handler] = {}
+        self._told = ""  # what the handler logged, as a field of its outcome
         self._lock = allocate_lock()
         self._poller = select.poll()
         self._poller.register(orders.line, select.POLLIN)
@@ -99,19 +100,32 @@ class Child:
         """The frame that ends a task."""
         number = task["number"]
         try:
-            result = self._attempt(task)
+            result = self._limited(task) if "memory_mb" in task else self._attempt(task)
         except Stopped:
             result = None
         if result is None or self._stop.given:
             return frame(framing.STOPPED, number)
         names = {name: task[name] for name in ("store_id", "task_id", "lease_id")}
         status = "failed" if result.kind == framing.FAILED else "completed"
-        return frame(result.kind, number, result.seconds, outcome_text(names, status, result.fields).encode())
+        text = outcome_text(names, status, result.fields + self._told)
+        return frame(result.kind, number, result.seconds, text.encode())
+
+    def _limited(self, task: Fields) -> Result:
+        """An attempt in which allocations fail that the supervisor may see too late (see `memory.py`)."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = task["memory_mb"] * 2 * 2**20 + _data_bytes()
+        limits = [limit for limit in (wanted, soft) if limit != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+        try:
+            return self._attempt(task)
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
     def _attempt(self, task: Fields) -> Result:
         """Execute a task and write down its result. Whatever the handler raises is its failure, `SystemExit` too."""
         began = time.monotonic()
         context = Context(task["checkpoint"], lambda text: self._send_progress(task["number"], text), self._stop)
+        limit = task.get("memory_mb")
         try:
             self._stop.arm()
             handler = self._handler(task["task_type"])
@@ -124,10 +138,12 @@ class Child:
             raise
         except BaseException as error:
             self._stop.disarm()
-            return _failure(explained(error), time.monotonic() - began)
+            reason = f"out of memory (memory_mb = {limit}): " if limit and isinstance(error, MemoryError) else ""
+            return _failure(reason + explained(error), time.monotonic() - began)
         finally:
             self._stop.disarm()
             context.end()
+            self._told = context.told()
 
     def _call(self, handler: Handler, task: Fields, context: Context) -> Any:
         payload = handler.payload(task["data"])
@@ -170,6 +186,15 @@ class Child:
         _write_durably(spool_path(self._orders.spool, lease_id, ".bin"), data)
         reference = dump({"bytes": len(data), "sha256": sha256(data).hexdigest(), "media_type": media_type})
         return Result(framing.STORED, f'"result_ref":{reference},"run_seconds":{seconds:.6f}', seconds)
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts of this process now."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[5]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _failure(error: str, seconds: float) -> Result:

@@ -12,9 +12,11 @@ from typing import Any
 from common.json_profile import dump
 from worker.children.outcomes import clean
 from worker.children.stopping import StopOrder
+from worker.children.tasklog import TaskLog
 
 SPACING = 0.1
 CHECKPOINT_BYTES = 1024 * 1024
+PARTIAL_BYTES = 64 * 1024
 NOTE_BYTES = 1024
 
 
@@ -27,6 +29,7 @@ class Context:
         self._stop = stop
         self._lock = allocate_lock()
         self._held: dict[str, str] = {}
+        self._log = TaskLog()
         self._sent_at = float("-inf")
         self._timer: Any = None
         self._ended = False
@@ -50,13 +53,22 @@ class Context:
         self._stop.polled = True
         return self._stop.given
 
+    def partial(self, value: Any) -> None:
+        """Show a JSON value as what there is of the result so far. Raises ValueError over 64 KiB."""
+        text = dump(value)
+        if len(text) > PARTIAL_BYTES or len(text.encode()) > PARTIAL_BYTES:
+            raise ValueError(f"a partial result of {len(text)} characters is over the limit of {PARTIAL_BYTES} bytes")
+        self._update({"partial": text})
+
     def log(self, text: str) -> None:
-        """Write a line to the child's output, the last of which is in the report of a crash."""
+        """Add to the task's log, which can be read while it runs (its last 200 lines or 64 KiB). The lines go to the
+        child's output as well, the last of which is in the report of a crash."""
         print(text, flush=True)  # noqa: T201 - standard output is captured, it is where a handler's lines belong
+        self._update({}, str(text))
 
     def end(self) -> None:
         """Send what is held; nothing leaves afterwards."""
-        if not self._held and self._timer is None:
+        if not self._held and not self._log.pending and self._timer is None:
             self._ended = True
             return
         with self._lock:
@@ -65,11 +77,17 @@ class Context:
             if self._timer is not None:
                 self._timer.cancel()
 
-    def _update(self, parts: dict[str, str]) -> None:
+    def told(self) -> str:
+        """The whole log as a field of the outcome: no heartbeat may have carried its last lines."""
+        log = self._log.whole()
+        return "" if log is None else f',"log":{dump(log)}'
+
+    def _update(self, parts: dict[str, str], said: str = "") -> None:
         with self._stop, self._lock:
             if self._ended:
                 return
             self._held.update(parts)
+            self._log.add(said)
             if self._timer is None:
                 self._send_or_wait(self._sent_at + SPACING - time.monotonic())
 
@@ -90,6 +108,8 @@ class Context:
                 self._flush()
 
     def _flush(self) -> None:
+        if self._log.pending:
+            self._held["log"] = dump(self._log.take())
         if self._held:
             self._send(("{" + ",".join(f'"{name}":{text}' for name, text in self._held.items()) + "}").encode())
             self._held.clear()

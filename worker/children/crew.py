@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from worker.children.framing import ENDS, PROGRESS, STARTED, STOPPED, Frame, FrameError
 from worker.children.ledger import RELEASED, Ending, Held, Ledger, News
+from worker.children.memory import MIB, MemoryWatch, left_over
 from worker.children.pace import Pace
 from worker.children.process import ChildProcess, SupervisorSettings
 from worker.children.sharing import Sharing
@@ -37,7 +38,8 @@ class Crew:
         self._selector = selector
         self._leaving: list[ChildProcess] = []
         self._ledger = Ledger(settings.spool)
-        self._sharing = Sharing(self.pace)
+        self._sharing = Sharing(self.pace, settings.concurrency)
+        self._memory = MemoryWatch()
         self._start_at = -math.inf
         self._closing = False
 
@@ -46,6 +48,19 @@ class Crew:
     def take(self, tasks: Iterable[Task]) -> None:
         """Put tasks at the end of the line."""
         self._sharing.add(self._ledger.enter(tasks))
+
+    def refuse(self, tasks: Iterable[Task]) -> None:
+        """Give tasks back as they come."""
+        for held in self._ledger.enter(tasks):
+            self._ledger.settle_by(held, RELEASED)
+
+    def renew(self) -> None:
+        """The handlers have changed: what runs goes on, all else is given back, every child is replaced when free."""
+        self.release_waiting()
+        for child in list(self.children):
+            child.allowance = 0
+            if child.idle and not child.doomed:
+                self._dismiss(child)
 
     def stop(self, lease_ids: Iterable[str], status: Literal["cancelled", "lost"]) -> None:
         """End tasks: a waiting one at once, a running one with its child."""
@@ -107,19 +122,52 @@ class Crew:
         now = time.monotonic()
         for child in chain(self.children, self._leaving):
             self._mind(child, now)
+        for child, used in self._memory.over(self.children):
+            self._end_for_memory(child, used)
         while self._short and now >= self._start_at:
             self._start_child(now)
         self._sharing.share_out(self.children)
+        for child in self._spare(now):
+            self._dismiss(child)
         return self._ledger.news()
 
     def next_deadline(self) -> float:
         """When `tend` has something to do even if nothing happens (monotonic)."""
         times = [min(child.deadline, child.kill_at) for child in chain(self.children, self._leaving)]
-        return min(*times, self._start_at if self._short else math.inf, self._sharing.next_check(self.children))
+        times += [self._start_at if self._short else math.inf, self._sharing.next_check(self.children)]
+        times += [child.idle_since + self._settings.idle_seconds for child in self._unneeded()]
+        return min(*times, self._memory.next_look(self.children))
 
     @property
     def _short(self) -> bool:
-        return len(self.children) < self._settings.concurrency and not self._closing
+        return len(self.children) < self._needed() and not self._closing
+
+    def _needed(self) -> int:
+        """How many children there should be: where they come and go, those at work and one for each task that waits."""
+        least, most = self._settings.least, self._settings.concurrency
+        if least is None or least >= most:
+            return most
+        busy = sum(not child.idle for child in self.children)
+        return min(most, max(least, busy + len(self._sharing)))
+
+    def _unneeded(self) -> list[ChildProcess]:
+        """Idle children above the least number, the longest idle first."""
+        least = self._settings.least
+        if least is None or len(self.children) <= least:
+            return []
+        idle = sorted((c for c in self.children if c.idle and not c.doomed), key=lambda child: child.idle_since)
+        return idle[: len(self.children) - least]
+
+    def _spare(self, now: float) -> list[ChildProcess]:
+        return [child for child in self._unneeded() if now >= child.idle_since + self._settings.idle_seconds]
+
+    def _end_for_memory(self, child: ChildProcess, used: int) -> None:
+        assert child.current is not None
+        limit = child.current.task.memory_mb
+        ending = Ending("failed", f"out of memory: it used {used // MIB} MiB, the limit is memory_mb = {limit}")
+        child.current.ending = child.current.ending or ending
+        self._sharing.take_back(child)
+        child.kill()
 
     def _mind(self, child: ChildProcess, now: float) -> None:
         if now >= child.kill_at:
@@ -238,6 +286,8 @@ class Crew:
             raise FrameError(f"task {number} is not the next one")
         held = child.current = child.line.popleft()
         self._ledger.started(held)
+        if held.task.memory_mb is not None:
+            child.left_over = left_over(child)
         child.deadline = held.started_at + (held.task.timeout_seconds or math.inf)
         child.forget_output()
         if held.ending is not None and not child.doomed:
@@ -246,6 +296,7 @@ class Crew:
     def _end(self, child: ChildProcess, held: Held, frame: Frame) -> None:
         child.current, child.deadline = None, math.inf
         child.ran += 1
+        child.idle_since = time.monotonic()
         self.failures = 0
         if frame.kind != STOPPED:
             self.pace.note(held.task.task_type, frame.seconds)

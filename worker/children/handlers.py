@@ -28,9 +28,11 @@ _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from worker.children.probi
 
 @dataclass
 class Probe:
-    """The usable task types with the JSON Schema of their data (or None), and why the others are not."""
+    """The usable task types with the JSON Schema of their data (or None), and why the others are not; `slots` of those
+    that take more than one."""
 
     types: dict[str, Any] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
 
@@ -133,3 +135,5 @@ def _settle(result: Probe, rest: dict[str, Path], task_type: str, said: Any) -> 
         result.errors[task_type] = clean(said["error"], ERROR_BYTES)
     else:
         result.types[task_type] = said["schema"]
+        if said["slots"] > 1:
+            result.slots[task_type] = said["slots"]

@@ -49,7 +49,7 @@ class Held:
 
 @dataclass
 class News:
-    """What happened, in the order in which it is told; `settled` counts tasks that are no longer held."""
+    """What happened, in the order in which it is told; `settled` counts the slots of tasks that are no longer held."""
 
     started: list[str] = field(default_factory=list)
     progress: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Ledger:
 
     def _enter(self, task: Task) -> Held | None:
         if task.lease_id in self._held:
-            self._news.settled += 1
+            self._news.settled += task.cost
             return None
         number = next(self._numbers) & 0xFFFFFFFF
         held = self._held[task.lease_id] = Held(task, number, _packed(task, number))
@@ -134,7 +134,7 @@ class Ledger:
 
     def _close(self, held: Held, outcome: Outcome | None) -> None:
         del self._held[held.task.lease_id]
-        self._news.settled += 1
+        self._news.settled += held.task.cost
         if outcome is not None:
             self._news.outcomes.append(outcome)
         if held.large:
@@ -147,6 +147,7 @@ def _remove(path: Path) -> None:
 
 
 def _packed(task: Task, number: int) -> bytes:
+    memory = {} if task.memory_mb is None else {"memory_mb": task.memory_mb}
     return _ENCODER.encode(
         {
             "number": number,
@@ -156,5 +157,6 @@ def _packed(task: Task, number: int) -> bytes:
             "data": task.data,
             "lease_id": task.lease_id,
             "checkpoint": task.checkpoint,
+            **memory,
         }
     ).encode()

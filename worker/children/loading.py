@@ -16,6 +16,7 @@ TYPE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 SUFFIX = "_task.py"
 CLASSIC = ("task_id", "payload")
 MODERN = ("payload", "context")
+MOST_SLOTS = 1000
 _CO_VARIABLE, _CO_SUSPENDS = 0x04 | 0x08, 0x20 | 0x80 | 0x200  # inspect.CO_*, without the weight of inspect
 
 
@@ -32,6 +33,7 @@ class Handler:
         self.classic = _form(self.execute, path) == CLASSIC
         model = getattr(module, "Payload", None)
         self.model: Any = model if hasattr(model, "model_validate") else None
+        self.slots = _slots(module, path)
 
     def setup(self) -> None:
         """What the handler wants done once per child."""
@@ -96,6 +98,14 @@ def _form(execute: Any, path: str) -> Sequence[str]:
         rule = "they must be (task_id, payload) or (payload, context)"
         raise HandlerError(f"{path}: execute has the parameters ({', '.join(names)}); {rule}")
     return names
+
+
+def _slots(module: ModuleType, path: str) -> int:
+    """How many of the worker's slots one of its tasks takes."""
+    slots = getattr(module, "slots", 1)
+    if not isinstance(slots, int) or not 1 <= slots <= MOST_SLOTS:
+        raise HandlerError(f"{path}: slots is {slots!r}; it must be a whole number from 1 to {MOST_SLOTS}")
+    return slots
 
 
 def _code(function: Any) -> CodeType | None:

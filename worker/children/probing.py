@@ -22,13 +22,14 @@ def main() -> None:
 
 def _tried(path: str) -> dict[str, Any]:
     try:
-        schema = load(path).schema()
+        handler = load(path)
+        schema = handler.schema()
         dump(schema)
     except HandlerError as error:
         return {"error": str(error)}
     except BaseException as error:
         return {"error": clean(f"{path}: {explained(error)}")}
-    return {"schema": schema}
+    return {"schema": schema, "slots": handler.slots}
 
 
 def _say(answers: int, value: Any) -> None:

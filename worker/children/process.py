@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -44,6 +45,9 @@ class SupervisorSettings:
     stderr_tail: int = 64 * 1024
     inherit_fds: tuple[int, ...] = ()
     mark: str = ""  # what the marks of all children begin with
+    least: int | None = None  # children that are kept without work, the others come when tasks wait; None: all
+    idle_seconds: float = 60.0  # after which one of the others goes
+    memory_mb: int | None = None  # MiB for a task that names no limit itself
 
 
 class ChildProcess:
@@ -57,6 +61,8 @@ class ChildProcess:
         self.deadline = math.inf
         self.kill_at = math.inf
         self.fault = ""
+        self.idle_since = time.monotonic()
+        self.left_over = 0  # bytes that earlier tasks left in it, when the present one began
         self.doomed = False  # told to end, by us: it gets no more tasks, and what it still runs is not charged
         self._tail = bytearray()
         self._tail_bytes = settings.stderr_tail

@@ -3,12 +3,16 @@
 Short tasks go to a child in groups of at most GROUP_SECONDS of expected work, so that it need not wait for each; a
 long or an unknown one is sent alone, to an idle child. A guess may be wrong: a line is taken back and shared anew when
 the task before it outlives GROUP_SECONDS, and at once when another child idles. So nothing waits behind a long task.
+
+Of tasks that cost several slots only as many run as the slots allow. The first in the line waits for its slots, and
+what comes after it waits, too: else it would never get them.
 """
 
 import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from math import ceil
 
 from worker.children.ledger import Held
@@ -23,13 +27,19 @@ REFILL_BELOW = 64  # tasks in a child's line: few enough to be passed in the tim
 class Sharing:
     """The tasks that stand in no child's line, oldest first."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, pace: Pace, slots: int) -> None:
+        self._pace, self._slots = pace, slots
+        self._costly = False  # whether any task ever cost more than one slot
         self._waiting: deque[Held] = deque()
 
     def add(self, tasks: Iterable[Held]) -> None:
         """Put tasks at the end."""
+        before = len(self._waiting)
         self._waiting.extend(tasks)
+        self._costly = self._costly or any(held.task.cost > 1 for held in islice(self._waiting, before, None))
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def put_back(self, tasks: Sequence[Held]) -> None:
         """Put tasks that had been given out at the front again, in their order."""
@@ -58,7 +68,8 @@ class Sharing:
             return
         with_room = sorted(filter(self._has_room, children), key=lambda child: len(child.line))
         for place, child in enumerate(with_room):
-            self._give(child, ceil(len(self._waiting) / (len(with_room) - place)))
+            free = self._free_beside(child, children) if self._costly else self._slots
+            self._give(child, ceil(len(self._waiting) / (len(with_room) - place)), free)
 
     def next_check(self, children: Iterable[ChildProcess]) -> float:
         """When a line is to be taken back if nothing happens before (monotonic)."""
@@ -89,13 +100,25 @@ class Sharing:
     def _expected(self, held: Held) -> float:
         return self._pace.expected(held.task.task_type)
 
-    def _give(self, child: ChildProcess, share: int) -> None:
+    def _free_beside(self, child: ChildProcess, children: Sequence[ChildProcess]) -> int:
+        """The slots that the other children leave."""
+        return self._slots - sum(_occupied(other) for other in children if other is not child)
+
+    def _give(self, child: ChildProcess, share: int, slots: int) -> None:
         load = self._load(child)
         for _ in range(min(share, child.allowance, GROUP_TASKS - len(child.line))):
+            if self._waiting[0].task.cost > slots:
+                return
             load += self._expected(self._waiting[0])
             if (load > GROUP_SECONDS and not child.idle) or not child.send(self._waiting[0]):
                 return
             self._waiting.popleft()
+
+
+def _occupied(child: ChildProcess) -> int:
+    """The slots of the most costly task that it runs, or will run without being asked again."""
+    held = [*child.line, child.current] if child.current is not None else child.line
+    return max((one.task.cost for one in held if one is not None), default=0)
 
 
 def _stuck_at(child: ChildProcess) -> float:

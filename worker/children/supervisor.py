@@ -36,9 +36,9 @@ import os
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Condition, Thread
 from typing import Any, Literal, Protocol
@@ -66,7 +66,7 @@ class Sink(Protocol):
         """Tasks that ended, in the order of their ends."""
 
     def progressed(self, lease_id: str, update: dict[str, Any]) -> None:
-        """An update from a handler: `progress` {done, total}, `note`, `checkpoint`, or some of them."""
+        """An update from a handler: `progress` {done, total}, `note`, `checkpoint`, `partial`, `log`, some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ class Running:
 
 
 class Supervisor:
-    """Runs offered tasks in `concurrency` children. Every method may be called from any thread but its own.
+    """Runs offered tasks in up to `concurrency` children. Every method may be called from any thread but its own.
 
     Should its thread fail (a bug of ours, or a sink that raised), the children are killed and every call raises
     RuntimeError.
     """
 
-    def __init__(self, settings: SupervisorSettings, sink: Sink) -> None:
+    def __init__(self, settings: SupervisorSettings, sink: Sink, costs: Mapping[str, int] | None = None) -> None:
         self._settings = settings
         self._sink = sink
         self._selector = selectors.DefaultSelector()
@@ -96,7 +96,8 @@ class Supervisor:
         os.set_blocking(self._mouth, False)
         self._selector.register(self._ear, selectors.EVENT_READ, partial(os.read, self._ear, 4096))
         self._changed = Condition()
-        self._held = 0  # tasks offered and not settled
+        self._costs = dict(costs or {})  # the slots of task types that take more than one
+        self._held = 0  # slots of tasks offered and not settled
         self._telling = False
         self._closed = self._failed = False
         self._thread = Thread(target=self._run, name="supervisor", daemon=True)
@@ -108,9 +109,34 @@ class Supervisor:
 
     def offer(self, tasks: Sequence[Task]) -> None:
         """Take tasks; they run in this order as children get free. A lease that is held already is ignored."""
+        tasks = [self._priced(task) for task in tasks]
         with self._changed:
-            self._held += len(tasks)
-        self._order(partial(self._crew.take, list(tasks)))
+            taken = self._fitting(tasks) if self._costs else len(tasks)
+            self._held += sum(task.cost for task in tasks)
+        self._order(partial(self._crew.take, tasks[:taken]))
+        if taken < len(tasks):
+            self._order(partial(self._crew.refuse, tasks[taken:]))
+
+    def _priced(self, task: Task) -> Task:
+        """A task with the limits that are its own by default."""
+        cost = min(self._costs.get(task.task_type, 1), self._settings.concurrency)
+        memory = task.memory_mb or self._settings.memory_mb
+        return task if (cost, memory) == (1, task.memory_mb) else replace(task, cost=cost, memory_mb=memory)
+
+    def _fitting(self, tasks: Sequence[Task]) -> int:
+        """How many of the tasks there are slots for; a claim counts tasks and cannot know what they will cost."""
+        room = self._settings.concurrency + self._prefetch() - self._held
+        for place, task in enumerate(tasks):
+            if room <= 0:
+                return place
+            room -= task.cost
+        return len(tasks)
+
+    def renew(self, costs: Mapping[str, int]) -> None:
+        """The handlers have changed: tasks that run finish as they are, everything else uses the new ones.
+        `costs` are the slots of those task types that take more than one."""
+        self._costs = dict(costs)
+        self._order(self._crew.renew)
 
     def wanted(self) -> int:
         """How many more tasks to claim now: for the free children, and a quarter of a second of work ahead."""

@@ -5,8 +5,8 @@ from typing import Any
 
 
 def execute(payload: dict[str, Any], context: Any) -> dict[str, Any]:
-    context.log("hello log")
     context.progress(1, 4, "first")
+    context.log("hello log")
     for done in range(payload.get("updates", 0)):
         context.progress(done, 100)
     context.checkpoint({"at": "end"})
