@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from cli import backup, doctor, migrate, restore
+from cli import backup, doctor, migrate, restore, workers
 from cli.errors import FAILED, INTERRUPTED, USAGE, Failed
 from client.errors import ClientError, Unreachable
 from common.settings import SettingError
@@ -26,6 +26,10 @@ app.command("backup")(backup.command)
 app.command("restore")(restore.command)
 app.command("migrate")(migrate.command)
 app.command("doctor")(doctor.command)
+app.command("workers")(workers.listing)
+app.command("quiet")(workers.quiet)
+app.command("resume")(workers.resume)
+app.command("stop")(workers.stop)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from client.failover import Failover, connect
 from client.retry import Retry, Timing
 from client.transport import Transport
 from client.waiting import ENDED, LONGEST_WAIT, WINDOW, Task, Watch
+from client.workers import WorkerCalls
 from common import json_profile
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ _SLACK = 10.0  # seconds that an answer may take beyond the wait it was asked fo
 _BULK_TIMEOUT = 120.0
 
 
-class Client:
+class Client(WorkerCalls):
     """A dispatcher's client; thread-safe, and a context manager that closes its connections.
 
     `url` and `token` default to the settings DISPATCHER_URL and DISPATCHER_TOKEN. `url` may name several dispatchers
@@ -73,6 +74,7 @@ class Client:
         max_attempts: int | None = None,
         timeout_seconds: float | None = None,
         tags: Sequence[str] = (),
+        memory_mb: int | None = None,
         idempotency_key: str | None = None,
     ) -> int:
         """The id of the task, new or submitted before under the same `idempotency_key`.
@@ -83,7 +85,7 @@ class Client:
         task = {
             "task_type": task_type, "task_data": data, "queue": queue, "priority": priority, "run_at": run_at,
             "delay_seconds": delay_seconds, "max_attempts": max_attempts, "timeout_seconds": timeout_seconds,
-            "tags": list(tags) or None,
+            "tags": list(tags) or None, "memory_mb": memory_mb,
         }  # fmt: skip
         body = bodies.task_text(task, idempotency_key or bodies.new_key()).encode("utf-8")
         return int(self._call("POST", "/submit-task", body)["task_id"])

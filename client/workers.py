@@ -1,0 +1,29 @@
+"""What a client says of workers, and what it asks of what tasks show while they run."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from common import json_profile
+
+
+class WorkerCalls:
+    """Mixed into `Client`."""
+
+    def _call(self, method: str, path: str, body: bytes | None = None, timeout: float = 30.0) -> Any:
+        raise NotImplementedError
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers that live, and the newest instance of each that does not: what they are, and their orders."""
+        return list(self._call("GET", "/workers")["workers"])
+
+    def order_worker(self, worker_id: str, state: str, when: str | None = None) -> int:
+        """Have a worker `run`, be `quiet` (finish, take nothing new) or `stop` (`when`: "after" what runs, or "now");
+        how many living instances that reached. Raises Rejected with code `not_found` for a name never seen."""
+        order: Mapping[str, Any] = {"state": state} if when is None else {"state": state, "when": when}
+        body = json_profile.dump(order).encode()
+        return int(self._call("PATCH", f"/workers/{quote(worker_id, safe='')}", body)["instances"])
+
+    def log(self, task_id: int) -> list[str]:
+        """The last lines that a task has logged, while it runs and after."""
+        return list(self._call("GET", f"/task/{task_id}/log")["lines"])
