@@ -63,6 +63,24 @@ class KeyConflict(DispatcherError):
         super().__init__(f"idempotency_key: {key!r} was used for a different task")
 
 
+class NotWaiting(DispatcherError):
+    """Only a task that waits can be edited."""
+
+    status, code = 409, "not_waiting"
+
+    def __init__(self, task_id: int, state: str) -> None:
+        super().__init__(f"task {task_id} is {state}: only a task that waits can be edited")
+
+
+class NotFinal(DispatcherError):
+    """Only a task that has ended can be retried or deleted."""
+
+    status, code = 409, "not_final"
+
+    def __init__(self, task_id: int, advice: str = "only a task that has ended can be retried or deleted") -> None:
+        super().__init__(f"task {task_id} has not ended: {advice}")
+
+
 class Foreign(DispatcherError):
     """A lease of another store."""
 

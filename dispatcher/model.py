@@ -149,11 +149,12 @@ class Grant(NamedTuple):
 
 
 class Success(NamedTuple):
-    """A lease that ended in a result: JSON text inline, or None when it was uploaded (`upload`)."""
+    """A lease that ended in a result: JSON text inline (or `packed`), or None when it was uploaded (`upload`)."""
 
     name: LeaseName
     body: str | None
     run_ms: int | None
+    packed: bytes | None = None  # instead of the body, where that was worth compressing
 
 
 class LeaseEnd(NamedTuple):
@@ -224,13 +225,16 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """What `GET /tasks` selects; None selects all."""
+    """What `GET /tasks` and bulk actions select; None selects all. Wall times: of the end, or else of the submit."""
 
     state: State | None = None
     queue: str | None = None
     task_type: str | None = None
     tag: str | None = None
     ids: tuple[int, ...] | None = None
+    states: tuple[State, ...] | None = None
+    before: int | None = None
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

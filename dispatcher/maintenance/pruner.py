@@ -1,30 +1,33 @@
-"""The pruner: deletes ended tasks after their retention, in small batches."""
+"""The pruner: deletes ended tasks after their retention, in small batches, and what was theirs after them."""
 
 from collections.abc import Callable
 from functools import partial
 
 from dispatcher.clock import Now
 from dispatcher.model import State
-from dispatcher.queue import Queue
+from dispatcher.queue import Queue, retention
+from dispatcher.queue.pace import Pace
 
 BATCH = 200
 KEY_RETENTION_MS = 24 * 3600 * 1000
 
 
 class Pruner:
-    """Retention in milliseconds: completed, and what did not complete (failed, cancelled)."""
+    """Retention in milliseconds by final state, where no queue says otherwise; cancelled as failed, unless given."""
 
-    def __init__(self, queue: Queue, completed_ms: int, failed_ms: int) -> None:
+    def __init__(self, queue: Queue, completed_ms: int, failed_ms: int, cancelled_ms: int | None = None) -> None:
         self._queue = queue
-        self._retention = {State.COMPLETED: completed_ms, State.FAILED: failed_ms, State.CANCELLED: failed_ms}
+        cancelled = failed_ms if cancelled_ms is None else cancelled_ms
+        self.defaults = {State.COMPLETED: completed_ms, State.FAILED: failed_ms, State.CANCELLED: cancelled}
 
     def run_once(self, now: Now) -> int:
         """Delete everything that is over its time; how many tasks."""
-        deleted = 0
-        for state, retention in self._retention.items():
-            before = now.wall - retention
-            deleted += self._until_done(partial(self._queue.prune, state, before, BATCH))
+        store, deleted = self._queue.store, 0
+        pace = Pace(store)
+        for lane in retention.due(store, now.wall, self.defaults):
+            deleted += self._until_done(partial(retention.clear, lane, pace))
         self._until_done(partial(self._queue.prune_leftovers, now.wall - KEY_RETENTION_MS, BATCH))
+        self._until_done(partial(retention.sweep, pace))
         self._until_done(partial(self._queue.give_back, BATCH))
         return deleted
 

@@ -1,9 +1,12 @@
-"""Control over a task's life: cancel, retry, edit."""
+"""Control over a task's life: cancel, retry, edit, delete."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from dispatcher.model import TaskRow
+from dispatcher.errors import NotFound, NotWaiting
+from dispatcher.model import State, TaskRow
 from dispatcher.store.base import Tx
 
 
@@ -31,6 +34,57 @@ def retry(tx: Tx, ids: Sequence[int]) -> dict[int, str]:
     return {i: "retried" if i in restarted else "not_final" if i in known else "not_found" for i in ids}
 
 
+def delete(tx: Tx, ids: Sequence[int]) -> dict[int, str]:
+    """Delete ended tasks; a verdict for each id."""
+    known = tx.tasks(ids)
+    deleted = tx.delete(ids)
+    return {i: "deleted" if i in deleted else "not_final" if i in known else "not_found" for i in ids}
+
+
 def edit(tx: Tx, task_id: int, changes: Mapping[str, Any]) -> bool:
     """Change a waiting task in a new generation; False when it does not wait."""
     return tx.edit(task_id, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What an edit changes: columns as they are stored, and what only the write can work out. None leaves alone."""
+
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    queue: str | None = None
+    delay_ms: int | None = None
+    tags: tuple[str, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # by their names; None takes one away
+
+
+def change(tx: Tx, task_id: int, wanted: Edit) -> TaskRow:
+    """Change a waiting task in a new generation; its new row. Raises NotFound and NotWaiting."""
+    row = tx.tasks([task_id]).get(task_id)
+    if row is None:
+        raise NotFound(f"task {task_id}")
+    if row.state not in (State.PENDING, State.BLOCKED):
+        raise NotWaiting(task_id, row.state.value)
+    changes = dict(wanted.columns)
+    if wanted.delay_ms is not None:
+        changes["run_at"] = tx.now.wall + wanted.delay_ms
+    if wanted.queue is not None:
+        lane = tx.lane_of(row.lane_id)
+        changes["lane_id"] = tx.lane(wanted.queue, lane.task_type, lane.requires)
+    if wanted.options:
+        merged = {**json.loads(tx.options([task_id]).get(task_id, "{}")), **wanted.options}
+        kept = {name: value for name, value in merged.items() if value is not None}
+        changes["options"] = json.dumps(kept) if kept else None
+    tx.edit(task_id, changes)
+    if wanted.tags is not None:
+        tx.retag(task_id, wanted.tags)
+    return tx.tasks([task_id])[task_id]
+
+
+def remove(tx: Tx, task_id: int, force: bool) -> tuple[str, list[TaskRow]]:
+    """Delete one task if it has ended; with `force` a waiting one is cancelled first, and a running one told to stop.
+    The verdict, and the rows that run. Raises NotFound."""
+    row = tx.tasks([task_id]).get(task_id)
+    if row is None:
+        raise NotFound(f"task {task_id}")
+    running = cancel(tx, [task_id])[1] if force else []
+    return delete(tx, [task_id])[task_id], running

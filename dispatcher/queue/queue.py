@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from dispatcher.clock import Now
-from dispatcher.errors import Foreign, NotFound, Unavailable
-from dispatcher.model import Granted, LeaseName, Orders, Output, State, TaskFilter, Upload
-from dispatcher.queue import control, death, silence, workers
+from dispatcher.errors import NotFound
+from dispatcher.model import Granted, LeaseName, Orders, Output, TaskFilter, TaskRow, Upload
+from dispatcher.queue import control, death, silence, uploads, workers
 from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders, orders_for
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
 from dispatcher.queue.rates import Rates
@@ -130,7 +130,8 @@ class Queue:
     ) -> tuple[list[Verdict], Orders, Claimed | None]:
         """A verdict for each outcome; with `then` also a claim that never waits, in the same transaction."""
         outdated = self.waiting.outdated(then) if then else False
-        answer = self.store.write(lambda tx: self._report(tx, outcomes, instance_id, then, outdated))
+        lean = uploads.lean(outcomes)
+        answer = self.store.write(lambda tx: self._report(tx, lean, instance_id, then, outdated))
         self.rates.ran(o.run_ms / 1000 for o in outcomes if o.run_ms is not None)
         if answer[2]:
             self._note_waits(answer[2])
@@ -149,7 +150,8 @@ class Queue:
 
     def report_classic(self, worker_id: str, task_id: int, outcome: Outcome, lease: LeaseName | None) -> Verdict:
         """The verdict on one report in the classic form. Raises NotFound for an id that never was."""
-        return self.store.write(lambda tx: self._report_classic(tx, worker_id, task_id, outcome, lease))
+        (lean,) = uploads.lean([outcome])
+        return self.store.write(lambda tx: self._report_classic(tx, worker_id, task_id, lean, lease))
 
     def _report_classic(
         self, tx: Tx, worker_id: str, task_id: int, outcome: Outcome, lease: LeaseName | None
@@ -189,40 +191,29 @@ class Queue:
     # results
     def upload(self, name: LeaseName, store_id: str, media_type: str, parts: Iterator[bytes], digest: Any) -> Upload:
         """Store an uploaded result part by part, each its own write; `digest` has hashed all parts at their end."""
-        if store_id != self.store.store_id:
-            raise Foreign
-        if not self.store.write(lambda tx: name in tx.ended([name]) or self._knows(tx, name)):
-            raise NotFound(f"lease {name}")
-        size = 0
-        for number, data in enumerate(parts):
-            self.store.write(lambda tx, number=number, data=data: self._put_part(tx, name, number, data))  # type: ignore[misc]
-            size += len(data)
-        upload = Upload(size, digest.hexdigest(), media_type)
-        if not self.store.write(lambda tx: self._has_won(tx, name) or tx.put_upload(name, upload)):
-            raise Unavailable("another upload of this result came between")
-        return upload
-
-    def _put_part(self, tx: Tx, name: LeaseName, part: int, data: bytes) -> None:
-        """A result that has won is never touched again (I4): what comes for it is dropped."""
-        if not tx.tasks([name.task_id]):
-            raise NotFound(f"lease {name}")
-        if not self._has_won(tx, name):
-            tx.put_part(name, part, data)
-
-    def _has_won(self, tx: Tx, name: LeaseName) -> bool:
-        row = tx.tasks([name.task_id]).get(name.task_id)
-        return row is not None and row.state == State.COMPLETED and row.lease == name.token
-
-    def _knows(self, tx: Tx, name: LeaseName) -> bool:
-        row = tx.tasks([name.task_id]).get(name.task_id)
-        return row is not None and row.lease == name.token
+        return uploads.put(self.store, name, store_id, media_type, parts, digest)
 
     # control
     def cancel(self, ids: Sequence[int]) -> dict[int, str]:
         """Cancel waiting tasks, order the holders of running ones to stop; a verdict for each id."""
         verdicts, running = self.store.write(lambda tx: control.cancel(tx, ids))
-        self.waiting.dismiss({row.lease_instance for row in running if row.lease_instance is not None})
+        self.stop_waiting(running)
         return verdicts
+
+    def stop_waiting(self, running: Sequence[TaskRow]) -> None:
+        """There are orders for the holders of these tasks: their claims wait no longer."""
+        if running:
+            self.waiting.dismiss({row.lease_instance for row in running if row.lease_instance is not None})
+
+    def change(self, task_id: int, wanted: control.Edit) -> TaskRow:
+        """Change a waiting task; its new row. Raises NotFound and NotWaiting."""
+        return self.store.write(lambda tx: control.change(tx, task_id, wanted))
+
+    def remove(self, task_id: int, force: bool = False) -> str:
+        """Delete a task that has ended; with `force` cancel it first. The verdict. Raises NotFound."""
+        verdict, running = self.store.write(lambda tx: control.remove(tx, task_id, force))
+        self.stop_waiting(running)
+        return verdict
 
     def retry(self, ids: Sequence[int]) -> dict[int, str]:
         """Run ended tasks again; a verdict for each id."""
@@ -350,10 +341,6 @@ class Queue:
     def make_ready(self, limit: int) -> int:
         """Make due tasks ready; how many."""
         return self.store.write(lambda tx: tx.make_ready(limit))
-
-    def prune(self, state: State, before: int, limit: int) -> int:
-        """Delete tasks that ended before that wall time; how many."""
-        return self.store.write(lambda tx: tx.prune(state, before, limit))
 
     def give_back(self, pages: int) -> int:
         """Return free pages of the database to the file system; how many."""

@@ -39,12 +39,17 @@ class Outcome(NamedTuple):
     run_ms: int | None = None
     snooze_ms: int = 0
     log: LogPart | None = None
+    packed: bytes | None = None  # instead of the result, where that was worth compressing (`uploads.py`)
+
+
+def _success(outcome: Outcome) -> Success:
+    return Success(outcome.name, outcome.result, outcome.run_ms, outcome.packed)
 
 
 def report(tx: Tx, outcomes: Sequence[Outcome]) -> list[Verdict]:
     """Apply outcomes; a verdict for each, in order."""
     plain = [o for o in outcomes if o.status == End.COMPLETED and o.upload is None]
-    fresh = tx.complete([Success(o.name, o.result, o.run_ms) for o in plain])
+    fresh = tx.complete([_success(o) for o in plain])
     verdicts = []
     for outcome in outcomes:
         if outcome.name in fresh and outcome.status == End.COMPLETED:
@@ -73,7 +78,7 @@ def _end_live(tx: Tx, row: TaskRow, outcome: Outcome) -> Verdict:
     if _lacks_upload(tx, outcome):
         return Verdict.INVALID
     if outcome.status == End.COMPLETED:
-        tx.complete([Success(outcome.name, outcome.result, outcome.run_ms)])
+        tx.complete([_success(outcome)])
     else:
         tx.end([_lease_end(tx, row, outcome)])
     return Verdict.ACCEPTED
@@ -121,5 +126,5 @@ def _complete_late(tx: Tx, row: TaskRow, outcome: Outcome, ended: EndedLease) ->
     if row.state == State.IN_PROGRESS and row.lease is not None:
         beaten = LeaseName(row.id, row.lease)
         tx.end([LeaseEnd(beaten, End.SUPERSEDED, "another attempt succeeded first", True, State.PENDING)])
-    late = tx.complete_late(Success(outcome.name, outcome.result, outcome.run_ms), ended)
+    late = tx.complete_late(_success(outcome), ended)
     return Verdict.ACCEPTED_LATE if late else Verdict.SUPERSEDED

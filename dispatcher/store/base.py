@@ -139,11 +139,15 @@ class Tx(Protocol):
     def revive(self, ended: EndedLease, length: int, count: bool) -> bool:
         """Make an ended lease of a pending or failed task of its generation live again; `count`: charge the attempt."""
 
-    def put_upload(self, name: LeaseName, upload: Upload) -> bool:
+    def put_part(self, name: LeaseName, part: int, data: bytes, upload: int, size: int | None = None) -> bool:
+        """Store one part of the upload of that random number; part 0 drops what an earlier one left, a later part
+        follows its own part 0 alone (False). `size` is that of the part before it was compressed, if it was."""
+
+    def put_upload(self, name: LeaseName, whole: Upload, upload: int) -> bool:
         """Declare the uploaded parts of a lease's result whole; False when they are not that many bytes."""
 
-    def put_part(self, name: LeaseName, part: int, data: bytes) -> None:
-        """Store one part of an uploaded result; part 0 drops what an earlier upload left."""
+    def drop_parts(self, name: LeaseName, limit: int) -> int:
+        """Drop up to that many parts of what was uploaded under a lease; how many."""
 
     def upload(self, name: LeaseName) -> Upload | None:
         """The whole upload of this lease, if there is one."""
@@ -197,15 +201,37 @@ class Tx(Protocol):
         """Change a waiting task (data, options, priority, run_at, max_attempts, timeout_ms, lane_id) in a new
         generation."""
 
+    def lane_of(self, lane_id: int) -> Lane:
+        """A lane by its id."""
+
+    def retag(self, task_id: int, tags: Sequence[str]) -> None:
+        """Replace a task's tags."""
+
+    def tagged(self, ids: Sequence[int], tag: str) -> set[int]:
+        """Those of the tasks that carry a tag."""
+
+    def weigh(self, ids: Sequence[int]) -> Mapping[int, int]:
+        """How many bytes of data and inline result lie with each task."""
+
+    def delete(self, ids: Sequence[int]) -> set[int]:
+        """Delete ended tasks with all that belongs to them; the ids that were. Their uploads are swept later."""
+
     # housekeeping
     def make_ready(self, limit: int) -> int:
         """Make due pending tasks ready; how many."""
 
-    def prune(self, state: State, before: int, limit: int) -> int:
-        """Delete tasks that ended so before that wall time, with all that belongs to them; how many."""
+    def old(self, state: State, lane_id: int, before: int, limit: int) -> list[int]:
+        """Tasks of a lane that ended so before that wall time, locked."""
+
+    def keep_for(self, queue: str, state: State, seconds: int | None) -> None:
+        """Set how long a queue's tasks that ended so are kept; None forgets it."""
+
+    def sweep(self, limit: int) -> int:
+        """Drop up to that many parts of uploads that nothing refers to any more; 0 when there are none."""
 
     def prune_leftovers(self, keys_before: int, limit: int) -> int:
-        """Delete keys of deleted tasks older than that, and uploads that lost, of tasks that ended before; how many."""
+        """Delete keys of deleted tasks older than that, let `sweep` have uploads that lost, of tasks that ended before; how
+        many."""
 
     def give_back(self, pages: int) -> int:
         """Return up to that many free pages of the database to the file system; how many."""
@@ -231,6 +257,19 @@ class Reader(Protocol):
 
     def result_part(self, task_id: int, part: int) -> bytes | None:
         """One part of the uploaded result of a completed task; None after the last."""
+
+    def matching(self, wanted: TaskFilter, after: int, window: int, limit: int) -> tuple[list[int], int | None]:
+        """Ids above `after` of tasks that match, in order, at most `limit`, among the next `window` tasks; and the id
+        from which to go on, None at the end."""
+
+    def retention(self) -> dict[tuple[str, State], int]:
+        """How many seconds ended tasks are kept, by queue ('*': any other) and state, as far as that was set."""
+
+    def ended_lanes(self, state: State) -> list[tuple[int, str]]:
+        """The lanes, with their queues, that may hold tasks which ended so."""
+
+    def has_old(self, state: State, lane_id: int, before: int) -> bool:
+        """Whether a lane holds a task that ended so before that wall time."""
 
     def counts(self) -> dict[tuple[str, str], dict[str, int]]:
         """Tasks by state, and how many are ready, for each (queue, task_type)."""

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from dispatcher.model import TaskFilter
+from dispatcher.store.packing import unpack_text
 
 VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.priority, t.attempts, t.max_attempts,
     t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at, t.cancel_requested_at, t.lease,
-    i.worker_id AS assigned_to, d.data, d.tags, d.options, p.done, p.total, p.note, r.body AS result, r.run_ms,
+    i.worker_id AS assigned_to, d.data, d.tags, d.options, p.done, p.total, p.note, r.body AS result, r.packed, r.run_ms,
     u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
         (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
@@ -35,11 +36,17 @@ def by_state(rows: Iterator[tuple[str, str, str, Any]]) -> dict[tuple[str, str],
     return found
 
 
+def unpacked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of VIEW with its result as text, however it is stored."""
+    packed = row.pop("packed")
+    return row if packed is None else {**row, "result": unpack_text(packed)}
+
+
 def fitting(rows: Iterator[dict[str, Any]], max_bytes: int) -> list[dict[str, Any]]:
     """As many rows as fit, at least one."""
     found: list[dict[str, Any]] = []
     size = 0
-    for row in rows:
+    for row in map(unpacked, rows):
         size += len(row["result"] or "") + len(row["data"])
         if found and size > max_bytes:
             break
@@ -66,6 +73,13 @@ def selected(wanted: TaskFilter, after: int | None, mark: str) -> tuple[str, lis
     if wanted.ids is not None:
         clauses.append(f"t.id IN ({', '.join([mark] * len(wanted.ids))})" if wanted.ids else "1 = 0")
         values.extend(wanted.ids)
+    if wanted.states is not None:
+        clauses.append(f"t.state IN ({', '.join([mark] * len(wanted.states))})")
+        values.extend(state.value for state in wanted.states)
+    for bound, sign in ((wanted.before, "<"), (wanted.since, ">=")):
+        if bound is not None:
+            clauses.append(f"coalesce(t.finished_at, t.created_at) {sign} {mark}")
+            values.append(bound)
     if after is not None:
         clauses.append(f"t.id < {mark}")
         values.append(after)

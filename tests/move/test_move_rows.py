@@ -24,6 +24,7 @@ from dispatcher.move.target import Target
 from dispatcher.queue import Queue
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.report import Outcome
+from dispatcher.queue.retention import due, prune
 from dispatcher.queue.submit import Submission
 from dispatcher.store.postgres import PostgresStore
 from dispatcher.store.sqlite import SqliteStore
@@ -224,7 +225,9 @@ class _Busy:
         self.queue.retry(self._some())
 
     def _prune(self) -> None:
-        self.queue.prune(State.COMPLETED, 2**60, 3)
+        store = self.queue.store
+        for lane in due(store, 2**60, {State.COMPLETED: 0}):
+            store.write(lambda tx, lane=lane: prune(tx, lane, 3))  # type: ignore[misc]
         self.queue.prune_leftovers(2**60, 3)
 
 

@@ -3,6 +3,7 @@
 from store_kit import DAY, HOUR, SECOND, Mill, name
 
 from dispatcher.model import Progress, State, TaskFilter
+from dispatcher.queue.retention import Due, prune
 
 
 def finish_three(mill: Mill) -> tuple[int, int, int]:
@@ -53,8 +54,9 @@ def test_more_than_a_batch_goes(mill: Mill) -> None:
 def test_a_batch_is_no_more_than_its_limit(mill: Mill) -> None:
     mill.queue.cancel(mill.submit(5))
     mill.clock.forward(1)
-    now = mill.clock.now().wall
-    assert [mill.queue.prune(State.CANCELLED, now, 3) for _ in range(3)] == [3, 2, 0]
+    lane = mill.store.write(lambda tx: tx.lane("default", "noop"))
+    due = Due(State.CANCELLED, lane, mill.clock.now().wall)
+    assert [mill.store.write(lambda tx: prune(tx, due, 3)) for _ in range(3)] == [3, 2, 0]
 
 
 def test_everything_of_a_task_goes(mill: Mill) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 
 import pytest
-from store_kit import DAY, SECOND, Mill, name
+from store_kit import DAY, ROUNDS, SECOND, Mill, name, race
 
 from dispatcher.errors import Foreign, NotFound, Unavailable
 from dispatcher.model import Granted, LeaseName, State, Upload
@@ -117,22 +117,51 @@ def test_put_that_breaks_off_is_no_upload(mill: Mill) -> None:
     assert mill.succeed(lease, upload=put(mill, lease, b"whole")) == Verdict.ACCEPTED
 
 
-def test_two_puts_at_once_never_declare_a_mixture_whole(mill: Mill) -> None:
-    """Two actors: the second put begins (and drops the first one's parts) in the middle of the first."""
+def test_of_two_puts_at_once_the_later_goes_on_and_nothing_mixes(mill: Mill) -> None:
+    """Two actors: the second put begins in the middle of the first, whose next part finds that out."""
     lease = leased(mill)
-    digest = hashlib.sha256(b"onetwothree")
+    whole = []
 
     def interrupted() -> Iterator[bytes]:
         yield b"one"
+        whole.append(put(mill, lease, b"uno", b"due", b"tre"))
         yield b"two"
-        mill.store.write(lambda tx: tx.put_part(name(lease), 0, b"one"))
-        yield b"three"
 
     with pytest.raises(Unavailable):
-        mill.queue.upload(name(lease), mill.store.store_id, "image/png", interrupted(), digest)
-    upload = put(mill, lease, b"one", b"two", b"three")
-    assert mill.succeed(lease, upload=upload) == Verdict.ACCEPTED
-    assert stored(mill, lease.task_id) == b"onetwothree"
+        mill.queue.upload(name(lease), mill.store.store_id, "image/png", interrupted(), hashlib.sha256())
+    assert mill.succeed(lease, upload=whole[0]) == Verdict.ACCEPTED
+    assert stored(mill, lease.task_id) == b"unoduetre"
+
+
+def test_put_that_was_overtaken_between_its_last_part_and_its_end_is_not_whole(mill: Mill) -> None:
+    lease = leased(mill)
+
+    def overtaken() -> Iterator[bytes]:
+        yield b"one"
+        mill.store.write(lambda tx: tx.put_part(name(lease), 0, b"two", upload=7))
+
+    with pytest.raises(Unavailable):
+        mill.queue.upload(name(lease), mill.store.store_id, "image/png", overtaken(), hashlib.sha256())
+    assert mill.store.write(lambda tx: tx.upload(name(lease))) is None
+
+
+def test_puts_at_once_leave_one_of_them_whole(mill: Mill) -> None:
+    """Two actors, in threads."""
+    for _ in range(ROUNDS // 2):
+        lease = leased(mill)
+
+        def attempt(letter: bytes, lease: Granted = lease) -> Upload | None:
+            try:
+                return put(mill, lease, letter * 3, letter * 3, letter * 3)
+            except Unavailable:
+                return None
+
+        wholes = [one for one in race(lambda: attempt(b"a"), lambda: attempt(b"b")) if one]
+        assert wholes, "the later one goes on"
+        declared = mill.store.write(lambda tx, lease=lease: tx.upload(name(lease)))
+        assert declared in wholes
+        assert mill.succeed(lease, upload=declared) == Verdict.ACCEPTED
+        assert hashlib.sha256(stored(mill, lease.task_id)).hexdigest() == declared.sha256
 
 
 def test_late_success_with_an_upload(mill: Mill) -> None:

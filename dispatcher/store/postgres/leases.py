@@ -31,8 +31,9 @@ TAKE = f"""UPDATE tasks SET state = 'in_progress', ready = false, attempts = att
 HELD = f"SELECT {GRANTED} FROM tasks WHERE lease_instance = %s AND lease_request = %s AND lease_expires IS NOT NULL"
 COMPLETE = f"""UPDATE tasks SET state = 'completed', finished_at = %s, {NO_LEASE} FROM {NAMES} WHERE {LIVE}
     RETURNING id, lease, lane_id"""
-RESULTS = """INSERT INTO results (task_id, body, run_ms) SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[])
-    ON CONFLICT (task_id) DO UPDATE SET body = excluded.body, run_ms = excluded.run_ms"""
+RESULTS = """INSERT INTO results (task_id, body, run_ms, packed)
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bytea[])
+    ON CONFLICT (task_id) DO UPDATE SET body = excluded.body, run_ms = excluded.run_ms, packed = excluded.packed"""
 LATE = """UPDATE tasks SET state = 'completed', ready = false, finished_at = %s, lease = %s, lease_instance = %s
     WHERE id = %s AND generation = %s AND state IN ('pending', 'failed')"""
 RECORD = f"""INSERT INTO ended_leases ({ENDED}) SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[],
@@ -156,7 +157,7 @@ class LeaseOps:
         return matched
 
     def _store_results(self, successes: Iterable[Success]) -> None:
-        rows = [(s.name.task_id, s.body, s.run_ms) for s in successes]
+        rows = [(s.name.task_id, s.body, s.run_ms, s.packed) for s in successes]
         if rows:
             self.changed(RESULTS, [list(column) for column in zip(*rows, strict=True)])
 

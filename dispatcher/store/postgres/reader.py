@@ -8,8 +8,10 @@ from psycopg.rows import dict_row
 
 from dispatcher.clock import Now
 from dispatcher.model import Output, State, TaskFilter
+from dispatcher.store.packing import unpack
+from dispatcher.store.pages import Pages
 from dispatcher.store.postgres.workers import OUTPUT
-from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected
+from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
 # each lane, each priority in it: the head of that level is its oldest
 LEVELS = """WITH RECURSIVE levels (lane, level) AS (
@@ -27,8 +29,10 @@ BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes 
 PAGE = 100  # rows that are fetched at a time, so that a page of large results is not held twice
 
 
-class PostgresReader:
+class PostgresReader(Pages):
     """Reads of one moment (the contract is `store/base.py`)."""
+
+    MARK = "%s"
 
     def __init__(self, db: psycopg.Connection, now: Now) -> None:
         self.db, self.now = db, now
@@ -36,6 +40,9 @@ class PostgresReader:
     def _dicts(self, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         with self.db.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(sql, values).fetchall()
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        return self.db.execute(sql.replace("{mark}", "%s"), values).fetchall()
 
     def _each(self, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
         with self.db.cursor("page", row_factory=dict_row) as cursor:
@@ -49,7 +56,7 @@ class PostgresReader:
     def task(self, task_id: int) -> dict[str, Any] | None:
         """Everything about a task."""
         found = self._dicts(f"{VIEW} WHERE t.id = %s", (task_id,))
-        return {**found[0], "ended": self._dicts(ATTEMPTS.format(mark="%s"), (task_id,))} if found else None
+        return {**unpacked(found[0]), "ended": self._dicts(ATTEMPTS.format(mark="%s"), (task_id,))} if found else None
 
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int, max_bytes: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first."""
@@ -72,10 +79,10 @@ class PostgresReader:
 
     def result_part(self, task_id: int, part: int) -> bytes | None:
         """One part of an uploaded result."""
-        sql = """SELECT p.data FROM upload_parts AS p JOIN tasks AS t ON t.id = p.task_id AND t.lease = p.lease
+        sql = """SELECT p.data, p.size FROM upload_parts AS p JOIN tasks AS t ON t.id = p.task_id AND t.lease = p.lease
                  WHERE p.task_id = %s AND p.part = %s AND t.state = 'completed'"""
-        found = self._one(sql, (task_id, part))
-        return None if found is None else bytes(found)
+        found = self.db.execute(sql, (task_id, part)).fetchone()
+        return None if found is None else unpack(*found)
 
     def counts(self) -> dict[tuple[str, str], dict[str, int]]:
         """Tasks by state for each (queue, task_type)."""

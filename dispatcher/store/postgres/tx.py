@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 
 from dispatcher.clock import Now
-from dispatcher.model import FINAL, Instance, Lane, LeaseName, NewTask, Progress, State, TaskRow, Upload
+from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
+from dispatcher.store.postgres.bulk import BulkOps
 from dispatcher.store.postgres.counts import FLUSH, READY, Counts
 from dispatcher.store.postgres.heads import Heads
 from dispatcher.store.postgres.leases import LeaseOps
@@ -16,7 +17,6 @@ from dispatcher.store.postgres.watchdog import Watchdog
 from dispatcher.store.postgres.workers import WorkerOps
 
 WAITING = "state IN ('pending', 'blocked')"
-ENDED_TABLES = ("ended_leases", "uploads", "upload_parts")
 COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 INSERT = """INSERT INTO tasks (id, lane_id, state, ready, priority, run_at, max_attempts, timeout_ms, created_at)
@@ -51,14 +51,6 @@ MAKE_READY = """UPDATE tasks SET ready = true FROM (
         SELECT id FROM tasks WHERE state = 'pending' AND NOT ready AND run_at <= %s ORDER BY run_at LIMIT %s
         FOR UPDATE SKIP LOCKED) AS due
     WHERE tasks.id = due.id RETURNING lane_id, -priority, run_at, tasks.id"""
-PRUNE = """DELETE FROM tasks WHERE id IN (
-        SELECT id FROM tasks WHERE state = %s AND finished_at < %s LIMIT %s FOR UPDATE SKIP LOCKED)
-    RETURNING id, lane_id"""
-OLD_KEYS = """DELETE FROM idempotency_keys WHERE idempotency_key IN (
-    SELECT idempotency_key FROM idempotency_keys WHERE orphan AND created_at < %s LIMIT %s FOR UPDATE SKIP LOCKED)"""
-LOSING = """DELETE FROM {table} WHERE (task_id, lease) IN (
-    SELECT u.task_id, u.lease FROM {table} AS u JOIN tasks AS t ON t.id = u.task_id
-    WHERE t.finished_at IS NOT NULL AND t.lease IS DISTINCT FROM u.lease AND t.finished_at < %s LIMIT %s)"""
 REAPED_AT = "SELECT value FROM meta WHERE key = 'reaper_at' FOR UPDATE SKIP LOCKED"
 SILENT_SPELL = "SELECT id FROM spells WHERE seen_at < %s ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"
 SPELL_IS_OVER_MS = 3_600_000
@@ -68,7 +60,7 @@ class Again(Exception):
     """Another dispatcher came first; the whole group is run once more and will see what that one did."""
 
 
-class PostgresTx(LeaseOps, WorkerOps):
+class PostgresTx(LeaseOps, WorkerOps, BulkOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: psycopg.Connection, now: Now, watchdog: Watchdog) -> None:
@@ -226,35 +218,7 @@ class PostgresTx(LeaseOps, WorkerOps):
                  ON CONFLICT (name) DO UPDATE SET schema = excluded.schema, updated_at = excluded.updated_at"""
         self.changed(sql, (self.now.wall, list(schemas), list(schemas.values())))
 
-    # uploads and progress
-    def put_part(self, name: LeaseName, part: int, data: bytes) -> None:
-        """Store one part of an uploaded result."""
-        if part == 0:
-            self._drop_uploads("task_id = %s AND lease = %s", name)
-        sql = """INSERT INTO upload_parts VALUES (%s, %s, %s, %s)
-                 ON CONFLICT (task_id, lease, part) DO UPDATE SET data = excluded.data"""
-        self.changed(sql, (*name, part, data))
-
-    def put_upload(self, name: LeaseName, upload: Upload) -> bool:
-        """Declare the parts whole, if they are."""
-        sql = """SELECT coalesce(sum(length(data)), 0), coalesce(max(part) + 1, 0) = count(*)
-                 FROM upload_parts WHERE task_id = %s AND lease = %s"""
-        if self.ask(sql, name)[0] != (upload.bytes, True):
-            return False
-        sql = """INSERT INTO uploads VALUES (%s, %s, %s, %s, %s) ON CONFLICT (task_id, lease) DO UPDATE
-                 SET bytes = excluded.bytes, sha256 = excluded.sha256, media_type = excluded.media_type"""
-        self.changed(sql, (*name, *upload))
-        return True
-
-    def upload(self, name: LeaseName) -> Upload | None:
-        """The whole upload of this lease."""
-        rows = self.ask("SELECT bytes, sha256, media_type FROM uploads WHERE task_id = %s AND lease = %s", name)
-        return Upload(*rows[0]) if rows else None
-
-    def _drop_uploads(self, where: str, key: Sequence[Any]) -> None:
-        for table in ("uploads", "upload_parts"):
-            self.changed(f"DELETE FROM {table} WHERE {where}", key)
-
+    # progress
     def progress(self, updates: Sequence[Progress]) -> None:
         """Record progress of live leases."""
         newest = {u.name: (*u.name, u.done, u.total, u.note, u.checkpoint) for u in updates}
@@ -287,8 +251,9 @@ class PostgresTx(LeaseOps, WorkerOps):
         if not ended:
             return set()
         self.changed(KEEP_WINNER, (ended,))  # it answers repeats of the winner's report
-        for table in ("results", "progress", "task_output", "uploads", "upload_parts"):
+        for table in ("results", "progress", "task_output"):
             self.changed(f"DELETE FROM {table} WHERE task_id = ANY(%s)", (ended,))
+        self._throw_away_uploads(ended)
         self.changed(RESTART, (self.now.wall, ended))
         for row in rows:
             self._leave(row, State.PENDING)
@@ -327,26 +292,6 @@ class PostgresTx(LeaseOps, WorkerOps):
         rows = self.change(MAKE_READY, (self.now.wall, limit))
         self._enter_ready((row[0], (row[1], row[2], row[3])) for row in rows)
         return len(rows)
-
-    def prune(self, state: State, before: int, limit: int) -> int:
-        """Delete old ended tasks with all that belongs to them."""
-        rows = self.change(PRUNE, (state.value, before, limit))
-        ids = [row[0] for row in rows]
-        if not ids:
-            return 0
-        self.changed("UPDATE idempotency_keys SET orphan = true WHERE task_id = ANY(%s)", (ids,))
-        for table in ("task_data", "task_tags", "results", "progress", "task_output", *ENDED_TABLES):
-            self.changed(f"DELETE FROM {table} WHERE task_id = ANY(%s)", (ids,))
-        for lane_id, n in Counter(row[1] for row in rows).items():
-            self.counts.add(lane_id, state.value, -n)
-        return len(rows)
-
-    def prune_leftovers(self, keys_before: int, limit: int) -> int:
-        """Delete keys and uploads that nothing needs any more, and fold the counts of a dispatcher that is gone."""
-        dropped = self.changed(OLD_KEYS, (keys_before, limit))
-        for table in ("upload_parts", "uploads"):
-            dropped += self.changed(LOSING.format(table=table), (keys_before, limit))
-        return dropped + self._fold_spell()
 
     def _fold_spell(self) -> int:
         silent = self.ask(SILENT_SPELL, (self.now.wall - SPELL_IS_OVER_MS,))

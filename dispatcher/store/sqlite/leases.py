@@ -137,8 +137,8 @@ class LeaseOps:
         return matched
 
     def _store_results(self, successes: Iterable[Success]) -> None:
-        rows = [(s.name.task_id, s.body, s.run_ms) for s in successes]
-        self.db.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", rows)
+        rows = [(s.name.task_id, s.body, s.run_ms, s.packed) for s in successes]
+        self.db.executemany("INSERT OR REPLACE INTO results (task_id, body, run_ms, packed) VALUES (?, ?, ?, ?)", rows)
 
     def complete_late(self, success: Success, ended: EndedLease) -> bool:
         """Complete a task by a lease that has ended."""

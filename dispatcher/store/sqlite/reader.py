@@ -8,9 +8,11 @@ import apsw
 
 from dispatcher.clock import Now
 from dispatcher.model import Output, State, TaskFilter
+from dispatcher.store.packing import unpack
+from dispatcher.store.pages import Pages
 from dispatcher.store.sqlite.counts import READY
 from dispatcher.store.sqlite.workers import OUTPUT
-from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected
+from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
 FINISHED = "SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL"
 COUNT_OPEN = "SELECT count(*) FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
@@ -26,7 +28,7 @@ OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
 BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
 
 
-class SqliteReader:
+class SqliteReader(Pages):
     """Reads of one moment (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:
@@ -34,6 +36,10 @@ class SqliteReader:
 
     def _dicts(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         return list(self._each(sql, values))
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        found: list[Any] = self.db.execute(sql.replace("{mark}", "?"), values).fetchall()
+        return found
 
     def _each(self, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
         cursor = self.db.execute(sql, values)
@@ -45,7 +51,7 @@ class SqliteReader:
     def task(self, task_id: int) -> dict[str, Any] | None:
         """Everything about a task."""
         found = self._dicts(f"{VIEW} WHERE t.id = ?", (task_id,))
-        return {**found[0], "ended": self._dicts(ATTEMPTS.format(mark="?"), (task_id,))} if found else None
+        return {**unpacked(found[0]), "ended": self._dicts(ATTEMPTS.format(mark="?"), (task_id,))} if found else None
 
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int, max_bytes: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first."""
@@ -66,10 +72,10 @@ class SqliteReader:
 
     def result_part(self, task_id: int, part: int) -> bytes | None:
         """One part of an uploaded result."""
-        sql = """SELECT p.data FROM upload_parts AS p JOIN tasks AS t ON t.id = p.task_id AND t.lease = p.lease
+        sql = """SELECT p.data, p.size FROM upload_parts AS p JOIN tasks AS t ON t.id = p.task_id AND t.lease = p.lease
                  WHERE p.task_id = ? AND p.part = ? AND t.state = 'completed'"""
         found = self.db.execute(sql, (task_id, part)).get
-        return None if found is None else bytes(found)
+        return None if found is None else unpack(*found)
 
     def counts(self) -> dict[tuple[str, str], dict[str, int]]:
         """Tasks by state for each (queue, task_type)."""

@@ -8,19 +8,19 @@ from typing import Any
 import apsw
 
 from dispatcher.clock import Now
-from dispatcher.model import FINAL, Instance, Lane, LeaseName, NewTask, Progress, State, TaskRow, Upload
+from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
+from dispatcher.store.sqlite.bulk import BulkOps
 from dispatcher.store.sqlite.counts import READY, Counts
 from dispatcher.store.sqlite.leases import LeaseOps
 from dispatcher.store.sqlite.workers import WorkerOps
 
 LEAST_FREE_PAGES = 4096  # 16 MiB: less is kept for what comes next
 WAITING = "state IN ('pending', 'blocked')"
-ENDED_TABLES = ("ended_leases", "uploads", "upload_parts")
 COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 
 
-class SqliteTx(LeaseOps, WorkerOps):
+class SqliteTx(LeaseOps, WorkerOps, BulkOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:
@@ -143,32 +143,7 @@ class SqliteTx(LeaseOps, WorkerOps):
                  ON CONFLICT DO UPDATE SET schema = excluded.schema, updated_at = excluded.updated_at"""
         self.db.executemany(sql, [(name, schema, self.now.wall) for name, schema in schemas.items()])
 
-    # uploads and progress
-    def put_part(self, name: LeaseName, part: int, data: bytes) -> None:
-        """Store one part of an uploaded result."""
-        if part == 0:
-            self._drop_uploads("task_id = ? AND lease = ?", name)
-        self.db.execute("INSERT OR REPLACE INTO upload_parts VALUES (?, ?, ?, ?)", (*name, part, data))
-
-    def put_upload(self, name: LeaseName, upload: Upload) -> bool:
-        """Declare the parts whole, if they are."""
-        sql = """SELECT coalesce(sum(length(data)), 0), coalesce(max(part) + 1, 0) = count(*)
-                 FROM upload_parts WHERE task_id = ? AND lease = ?"""
-        if self.db.execute(sql, name).get != (upload.bytes, True):
-            return False
-        self.db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", (*name, *upload))
-        return True
-
-    def upload(self, name: LeaseName) -> Upload | None:
-        """The whole upload of this lease."""
-        sql = "SELECT bytes, sha256, media_type FROM uploads WHERE task_id = ? AND lease = ?"
-        row = self.db.execute(sql, name).get
-        return Upload(*row) if row else None
-
-    def _drop_uploads(self, where: str, key: Sequence[int]) -> None:
-        for table in ("uploads", "upload_parts"):
-            self.db.execute(f"DELETE FROM {table} WHERE {where}", key)
-
+    # progress
     def progress(self, updates: Sequence[Progress]) -> None:
         """Record progress of live leases."""
         sql = """INSERT INTO progress SELECT ?1, ?3, ?4, ?5, ?6, ?7
@@ -216,7 +191,7 @@ class SqliteTx(LeaseOps, WorkerOps):
             self.db.execute(sql, (row.id,))
         for table in ("results", "progress", "task_output"):
             self.db.execute(f"DELETE FROM {table} WHERE task_id = ?", (row.id,))
-        self._drop_uploads("task_id = ?", (row.id,))
+        self._throw_away_uploads([row.id])
 
     def edit(self, task_id: int, changes: Mapping[str, Any]) -> bool:
         """Change a waiting task in a new generation."""
@@ -248,33 +223,6 @@ class SqliteTx(LeaseOps, WorkerOps):
         for lane_id in lanes:
             self.counts.add(lane_id, READY, 1)
         return len(lanes)
-
-    def prune(self, state: State, before: int, limit: int) -> int:
-        """Delete old ended tasks with all that belongs to them."""
-        sql = "SELECT id, lane_id FROM tasks WHERE state = ? AND finished_at < ? LIMIT ?"
-        rows: list[Any] = self.db.execute(sql, (state.value, before, limit)).fetchall()
-        ids = [(task_id,) for task_id, _ in rows]
-        self.db.executemany("DELETE FROM tasks WHERE id = ?", ids)
-        self.db.executemany("UPDATE idempotency_keys SET orphan = 1 WHERE task_id = ?", ids)
-        for table in ("task_data", "task_tags", "results", "progress", "task_output", *ENDED_TABLES):
-            self.db.executemany(f"DELETE FROM {table} WHERE task_id = ?", ids)
-        for _, lane_id in rows:
-            self.counts.add(lane_id, state.value, -1)
-        return len(rows)
-
-    def prune_leftovers(self, keys_before: int, limit: int) -> int:
-        """Delete keys and uploads that nothing needs any more."""
-        keys = """DELETE FROM idempotency_keys WHERE idempotency_key IN (
-                      SELECT idempotency_key FROM idempotency_keys WHERE orphan = 1 AND created_at < ? LIMIT ?)"""
-        self.db.execute(keys, (keys_before, limit))
-        dropped = self.db.changes()
-        for table in ("upload_parts", "uploads"):
-            sql = f"""DELETE FROM {table} WHERE (task_id, lease) IN (
-                          SELECT u.task_id, u.lease FROM {table} AS u JOIN tasks AS t ON t.id = u.task_id
-                          WHERE t.finished_at IS NOT NULL AND t.lease IS NOT u.lease AND t.finished_at < ? LIMIT ?)"""
-            self.db.execute(sql, (keys_before, limit))
-            dropped += self.db.changes()
-        return dropped
 
     def give_back(self, pages: int) -> int:
         """Return free pages to the file system, when a good part of the file is free; how many."""
