@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from cli import backup, doctor, migrate, restore, workers
+from cli import backup, control, doctor, migrate, restore, retention, tasks, workers
 from cli.errors import FAILED, INTERRUPTED, USAGE, Failed
 from client.errors import ClientError, Unreachable
 from common.settings import SettingError
@@ -30,6 +30,13 @@ app.command("workers")(workers.listing)
 app.command("quiet")(workers.quiet)
 app.command("resume")(workers.resume)
 app.command("stop")(workers.stop)
+app.command("tasks")(tasks.tasks)
+app.command("show")(tasks.show)
+app.command("cancel")(control.cancel)
+app.command("retry")(control.retry)
+app.command("delete")(control.delete)
+app.command("edit")(control.edit)
+app.command("retention")(retention.command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

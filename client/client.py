@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from client import bodies, config, urls
+from client.control import Control
 from client.errors import BadReply, Refused, Rejected, StillOpen, TaskCancelled, TaskFailed
 from client.failover import Failover, connect
 from client.retry import Retry, Timing
 from client.transport import Transport
-from client.waiting import ENDED, LONGEST_WAIT, WINDOW, Task, Watch
+from client.waiting import ENDED, LONGEST_WAIT, Task, Watch
 from client.workers import WorkerCalls
 from common import json_profile
 
@@ -22,7 +23,7 @@ _SLACK = 10.0  # seconds that an answer may take beyond the wait it was asked fo
 _BULK_TIMEOUT = 120.0
 
 
-class Client(WorkerCalls):
+class Client(Control, WorkerCalls):
     """A dispatcher's client; thread-safe, and a context manager that closes its connections.
 
     `url` and `token` default to the settings DISPATCHER_URL and DISPATCHER_TOKEN. `url` may name several dispatchers
@@ -153,14 +154,6 @@ class Client(WorkerCalls):
         if task.get("result_ref"):
             return self._retry.run(lambda: self._download(task["task_id"], task["result_ref"]))
         return task.get("result")
-
-    def cancel(self, task_ids: Iterable[int]) -> dict[int, str]:
-        """For each id `cancelled`, `cancel_requested` (it runs and is told), `already_final` or `not_found`."""
-        wanted, verdicts = list(task_ids), {}
-        for start in range(0, len(wanted), WINDOW):
-            reply = self._post("/cancel-tasks", {"task_ids": wanted[start : start + WINDOW]})
-            verdicts.update({task["task_id"]: task["verdict"] for task in reply["tasks"]})
-        return verdicts
 
     def stats(self) -> dict[str, Any]:
         """Counts of tasks by state, workers, rates."""

@@ -84,7 +84,7 @@ def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) 
 def _loops(queue: Queue, settings: DispatcherSettings) -> list[Loop]:
     waker = Loop(Waker(queue), 0.5, queue.now)
     queue.on_news(waker.hurry)
-    pruner = Pruner(queue, int(settings.retention_completed * 1000), int(settings.retention_failed * 1000))
+    pruner = Pruner(queue, *settings.retention_ms.values())
     steps = ((Reaper(queue), 1.0), (Scheduler(queue), 0.25), (pruner, 60.0))
     return [waker, *(Loop(step, interval, queue.now) for step, interval in steps)]
 

@@ -9,6 +9,7 @@ from dispatcher.queue import Queue
 from dispatcher.routes import (
     auth,
     backup,
+    bulk,
     classic,
     control,
     errors,
@@ -33,13 +34,14 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
     expected = f"Bearer {settings.token}".encode()
     for views in (
         submit.blueprint(queue),
-        classic.blueprint(queue),
-        work.blueprint(queue),
+        classic.blueprint(queue, settings.result_max_bytes),
+        work.blueprint(queue, settings.result_max_bytes),
         work.upload_blueprint(queue, settings),
         tasks.blueprint(queue),
         output.blueprint(queue),
         control.blueprint(queue),
         workers.blueprint(queue),
+        bulk.blueprint(queue, settings.retention_ms),
         backup.blueprint(_copies(queue)),
         migrate.blueprint(moves or Moves(queue, settings.database_notify)),
         status.blueprint(queue, lambda: not settings.token or auth.is_authorized(expected)),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.settings import ROOT, Seconds, SettingError, setting
+from dispatcher.model import State
 from dispatcher.queue.terms import Terms
 
 VERSION = "0.1.0"
@@ -31,7 +32,15 @@ class DispatcherSettings:
     result_max_bytes: int = setting(64 * 2**20, low=1024)
     retention_completed: Seconds = setting(Seconds(7 * 86400), high=10 * TEN_YEARS)
     retention_failed: Seconds = setting(Seconds(30 * 86400), high=10 * TEN_YEARS)
+    retention_cancelled: Seconds = setting(Seconds(30 * 86400), high=10 * TEN_YEARS)
     log_level: str = "INFO"
+
+    @property
+    def retention_ms(self) -> dict[State, int]:
+        """How long ended tasks are kept where their queue says nothing."""
+        kept = (self.retention_completed, self.retention_failed, self.retention_cancelled)
+        states = (State.COMPLETED, State.FAILED, State.CANCELLED)
+        return {state: int(seconds * 1000) for state, seconds in zip(states, kept, strict=True)}
 
     @property
     def terms(self) -> Terms:

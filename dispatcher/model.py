@@ -138,6 +138,11 @@ class Granted(NamedTuple):
     checkpoint: str | None
     options: str | None = None
 
+    @property
+    def chars(self) -> int:
+        """About how much of an answer it takes."""
+        return len(self.data) + len(self.checkpoint or "")
+
 
 class Grant(NamedTuple):
     """The terms under which a claim leases tasks; a classic claim gets its number from us."""

@@ -11,7 +11,8 @@ from dispatcher.queue.terms import PROVISIONAL_MS, Terms
 from dispatcher.store.base import Tx
 
 MaybeInstance = TypeVar("MaybeInstance", Instance, Instance | None)
-ANSWER_CHARS = 16 * 2**20
+ANSWER_CHARS = 16 * 2**20  # where a claim stops taking
+MOST_CHARS = 2 * ANSWER_CHARS  # of an answer
 NO_ORDERS = Orders()
 
 
@@ -142,11 +143,12 @@ def _eligible(lane: Lane, asked: Claim) -> bool:
 
 
 def _fitting(tx: Tx, taken: list[Granted]) -> list[Granted]:
-    """As many as fit into an answer, at least one; the leases of the rest end at once, uncounted."""
+    """As many as fit into an answer, at least one; should a store have taken more, the leases of the rest end at once,
+    uncounted."""
     size, fitting = 0, 0
     for task in taken:
-        size += len(task.data) + len(task.checkpoint or "")
-        if fitting and size > ANSWER_CHARS:
+        size += task.chars
+        if fitting and size > MOST_CHARS:
             break
         fitting += 1
     rest = [LeaseName(task.task_id, task.token) for task in taken[fitting:]]
@@ -155,12 +157,16 @@ def _fitting(tx: Tx, taken: list[Granted]) -> list[Granted]:
 
 
 def _take_fairly(tx: Tx, queues: list[list[int]], asked: Claim, terms: Grant) -> list[Granted]:
-    """Equal shares of each queue, what one leaves goes to the others."""
+    """Equal shares of each queue, what one leaves goes to the others; as much as an answer holds."""
     granted: list[Granted] = []
+    room = ANSWER_CHARS
     while queues and (left := asked.max_tasks - len(granted)) > 0:
         share, rest = divmod(left, len(queues))
         wanted = [(lanes, share + (place < rest)) for place, lanes in enumerate(queues)]
-        took = [tx.take(lanes, n, terms) for lanes, n in wanted]
+        took = []
+        for lanes, n in wanted:
+            took.append(tx.take(lanes, n if room > 0 else 0, terms, room))
+            room -= sum(task.chars for task in took[-1]) if len(wanted) > 1 else 0
         granted += [task for tasks in took for task in tasks]
         queues = [lanes for (lanes, n), tasks in zip(wanted, took, strict=True) if len(tasks) == n]
     return granted

@@ -9,8 +9,8 @@ from typing import Any
 
 from dispatcher.clock import Now
 from dispatcher.errors import NotFound
-from dispatcher.model import Granted, LeaseName, Orders, Output, TaskFilter, TaskRow, Upload
-from dispatcher.queue import control, death, silence, uploads, workers
+from dispatcher.model import Granted, LeaseName, Orders, Output, State, TaskFilter, TaskRow, Upload
+from dispatcher.queue import control, death, retention, silence, uploads, workers
 from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders, orders_for
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
 from dispatcher.queue.rates import Rates
@@ -228,6 +228,15 @@ class Queue:
         reached = self.store.write(lambda tx: workers.order(tx, worker_id, state, now))
         self.waiting.dismiss_worker(worker_id)
         return len(reached)
+
+    def retention(self) -> dict[tuple[str, State], int]:
+        """How many seconds ended tasks are kept, by queue ('*': any other) and state, as far as that was set."""
+        with self.store.read() as reader:
+            return reader.retention()
+
+    def keep_for(self, queue: str, seconds: Mapping[State, int | None]) -> None:
+        """Set how long a queue's ended tasks are kept; None forgets it."""
+        self.store.write(lambda tx: retention.keep(tx, queue, seconds))
 
     # reads
     def task(self, task_id: int, wait_s: float = 0) -> dict[str, Any]:

@@ -25,6 +25,12 @@ def kept_ms(kept: Kept, queue: str, state: State, default_ms: int) -> int:
     return default_ms if seconds is None else seconds * 1000
 
 
+def keep(tx: Tx, queue: str, seconds: Mapping[State, int | None]) -> None:
+    """Set how long a queue's ended tasks are kept; None forgets it."""
+    for state, kept in seconds.items():
+        tx.keep_for(queue, state, kept)
+
+
 def due(store: Store, wall: int, defaults_ms: Mapping[State, int]) -> Iterator[Due]:
     """The lanes that hold something to prune. Only reads, so that it costs no claim anything."""
     with store.read() as reader:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispatcher.errors import Foreign, NotFound, Unavailable
-from dispatcher.model import LeaseName, State, Upload
+from dispatcher.model import End, LeaseName, State, Upload
 from dispatcher.queue.pace import STEP_PARTS
 from dispatcher.store.base import Store, Tx
 from dispatcher.store.packing import PACK_OVER, pack
@@ -53,6 +53,22 @@ def has_won(tx: Tx, name: LeaseName) -> bool:
     """Whether this lease's result is the task's own."""
     row = tx.tasks([name.task_id]).get(name.task_id)
     return row is not None and row.state == State.COMPLETED and row.lease == name.token
+
+
+def bounded(outcome: "Outcome", most_bytes: int) -> "Outcome":
+    """The outcome; one with a result over the limit, inline or uploaded, becomes a failed attempt that says so."""
+    size = _size(outcome)
+    if size <= most_bytes:
+        return outcome
+    error = f"the result has {size} bytes, the limit is {most_bytes} (RESULT_MAX_BYTES)"
+    return outcome._replace(status=End.FAILED, result=None, upload=None, error=error)
+
+
+def _size(outcome: "Outcome") -> int:
+    if outcome.upload is not None:
+        return outcome.upload.bytes
+    text = outcome.result or ""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def lean(outcomes: Sequence["Outcome"]) -> Sequence["Outcome"]:

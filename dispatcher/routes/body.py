@@ -30,6 +30,13 @@ def parse(model: type[M]) -> M:
     return validate(model, parse_object())
 
 
+def nothing() -> None:
+    """Refuse a body that says anything: the path says it all. Raises Invalid or TooLarge."""
+    empty = not request.content_length and "Transfer-Encoding" not in request.headers
+    if not empty and parse_object():
+        raise Invalid("body", "this endpoint takes no fields")
+
+
 def parse_object() -> dict[str, Any]:
     """The body as a JSON object. Raises Invalid or TooLarge."""
     body = read()

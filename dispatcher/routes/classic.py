@@ -8,6 +8,7 @@ from dispatcher.errors import Invalid
 from dispatcher.model import End, LeaseName
 from dispatcher.queue import Queue
 from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.queue.uploads import bounded
 from dispatcher.routes import body, show
 from dispatcher.routes.models import ClassicClaim, ClassicReport
 
@@ -21,7 +22,7 @@ REASONS = {
 NO_LEASE = LeaseName(0, 0)  # the queue fills in the worker's newest
 
 
-def blueprint(queue: Queue) -> Blueprint:
+def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
     """The views."""
     views = Blueprint("classic", __name__)
 
@@ -42,7 +43,8 @@ def blueprint(queue: Queue) -> Blueprint:
         lease = None if asked.lease_id is None else LeaseName.parse(asked.lease_id)
         if asked.lease_id is not None and lease is None:
             raise Invalid("lease_id", "is not one of this dispatcher's")
-        verdict = queue.report_classic(asked.worker_id, asked.task_id, _outcome(asked), lease)
+        outcome = bounded(_outcome(asked), result_max_bytes)
+        verdict = queue.report_classic(asked.worker_id, asked.task_id, outcome, lease)
         return _told(asked, verdict, show.moment(queue.store.now().wall))
 
     return views

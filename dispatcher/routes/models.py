@@ -4,12 +4,14 @@ Strict on submit and control (an unknown field is refused by name), tolerant on 
 workers and dispatchers of neighbouring versions work together (DESIGN section 5).
 """
 
+import dataclasses
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, create_model
 
 from dispatcher.config import TEN_YEARS
+from dispatcher.queue.options import Options
 
 MAX_INT = 2**53
 NAME = r"^[A-Za-z0-9_.:-]{1,128}$"
@@ -75,6 +77,45 @@ class TaskIds(Strict):
     """Tasks by their ids."""
 
     task_ids: list[TaskId] = Field(min_length=1, max_length=1_000)
+
+
+EDITABLE = frozenset({"task_data", "queue", "priority", "run_at", "delay_seconds", "max_attempts", "timeout_seconds",
+                      "tags"}) | {field.name for field in dataclasses.fields(Options)}  # fmt: skip
+EditTask = create_model(
+    "EditTask",
+    __base__=Strict,
+    __doc__="What to change of a waiting task; a field that is not there stays as it is.",
+    **{name: (field.rebuild_annotation(), None) for name, field in SubmitTask.model_fields.items() if name in EDITABLE},
+)  # type: ignore[call-overload]
+
+
+class BulkFilter(Strict):
+    """The tasks for a bulk action: those that match all of it. Ages count from the end, or else from the submit."""
+
+    status: Literal["blocked", "pending", "in_progress", "completed", "failed", "cancelled"] | None = None
+    queue: Name | None = None
+    task_type: Name | None = None
+    tag: Name | None = None
+    older_than_seconds: float | None = Field(None, ge=0, le=TEN_YEARS)
+    newer_than_seconds: float | None = Field(None, ge=0, le=TEN_YEARS)
+
+
+class Bulk(Strict):
+    """A bulk action, on tasks by their ids or by a filter."""
+
+    filter: BulkFilter | None = None
+    task_ids: list[TaskId] | None = Field(None, min_length=1, max_length=1_000)
+    dry_run: bool = Field(False, description="say what would be changed, change nothing")
+    cursor: TaskId | None = Field(None, description="the next_cursor of the answer before: go on from there")
+
+
+class Retention(Strict):
+    """How long ended tasks are kept; null: no longer said here."""
+
+    queue: Name | None = Field(None, description="absent: every queue that says nothing itself")
+    completed_seconds: int | None = Field(None, ge=0, le=10 * TEN_YEARS)
+    failed_seconds: int | None = Field(None, ge=0, le=10 * TEN_YEARS)
+    cancelled_seconds: int | None = Field(None, ge=0, le=10 * TEN_YEARS)
 
 
 class Migrate(Strict):

@@ -41,6 +41,13 @@ OPERATIONS = (
     Operation("get", "/task/{task_id}/log", None, "The last lines that the task logged, while it runs and after"),
     Operation("get", "/workers", None, "The workers: what they are and what they were ordered"),
     Operation("patch", "/workers/{worker_id}", models.WorkerOrder, "Have a worker run, be quiet or stop"),
+    Operation("post", "/task/{task_id}/cancel", None, "Cancel one task"),
+    Operation("post", "/task/{task_id}/retry", None, "Run a task that has ended again"),
+    Operation("patch", "/task/{task_id}", models.EditTask, "Change a waiting task"),
+    Operation("delete", "/task/{task_id}", None, "Delete a task that has ended; ?force=1 cancels", query=("force",)),
+    Operation("post", "/tasks/{action}", models.Bulk, "Cancel, retry or delete many tasks, by ids or by filter"),
+    Operation("get", "/retention", None, "How long ended tasks are kept"),
+    Operation("post", "/retention", models.Retention, "Set how long a queue's ended tasks are kept"),
     Operation("get", "/backup", None, "A copy of the database file; 202 while it is being made", query=("copy",)),
     Operation("post", "/migrate", models.Migrate, "Move the queue into a database, while it goes on", 202),
     Operation("get", "/migrate", None, "How the present move stands, or the last one"),
@@ -49,7 +56,7 @@ OPERATIONS = (
     Operation("get", "/openapi.json", None, "This document"),
 )
 TAKEN_APART = (models.Outcome, models.ClassicHeartbeat)  # models that views apply to parts of a body, or by its form
-NUMBERS = frozenset({"task_id", "limit", "cursor", "wait"})
+NUMBERS = frozenset({"task_id", "limit", "cursor", "wait", "force"})
 ERROR = {
     "type": "object",
     "required": ["status", "code", "message", "error"],

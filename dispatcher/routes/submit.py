@@ -40,7 +40,7 @@ def _submission(queue: Queue, asked: SubmitTask, field: str) -> Submission:
     """A checked task as the queue takes it. Raises Invalid and TooLarge, naming the field."""
     if asked.run_at is not None and asked.delay_seconds is not None:
         raise Invalid(field.replace("task_data", "delay_seconds"), "not together with run_at")
-    data = _text(asked.task_data, field)
+    data = text_of_data(asked.task_data, field)
     queue.schemas.check(asked.task_type, asked.task_data, field)
     return Submission(
         task_type=asked.task_type,
@@ -48,9 +48,9 @@ def _submission(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         queue=asked.queue,
         priority=asked.priority,
         run_at=None if asked.run_at is None else int(asked.run_at.timestamp() * 1000),
-        delay_ms=_ms(asked.delay_seconds),
+        delay_ms=in_ms(asked.delay_seconds),
         max_attempts=asked.max_attempts,
-        timeout_ms=_ms(asked.timeout_seconds),
+        timeout_ms=in_ms(asked.timeout_seconds),
         tags=tuple(asked.tags),
         key=asked.idempotency_key,
         options=Options(memory_mb=asked.memory_mb).dump(),
@@ -58,14 +58,16 @@ def _submission(queue: Queue, asked: SubmitTask, field: str) -> Submission:
     )
 
 
-def _text(data: dict[str, Any], field: str) -> str:
+def text_of_data(data: dict[str, Any], field: str) -> str:
+    """Task data as it is stored. Raises Invalid and TooLarge."""
     text = body.text_of(data, field)
     if len(text) * 4 > TASK_DATA_LIMIT and len(text.encode()) > TASK_DATA_LIMIT:
         raise TooLarge(field, len(text.encode()), TASK_DATA_LIMIT)
     return text
 
 
-def _ms(seconds: float | None) -> int | None:
+def in_ms(seconds: float | None) -> int | None:
+    """Seconds as whole milliseconds."""
     return None if seconds is None else max(round(seconds * 1000), 0)
 
 

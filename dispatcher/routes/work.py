@@ -16,6 +16,7 @@ from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.queue.uploads import bounded
 from dispatcher.routes import body, models, show
 
 PART_BYTES = 2**20
@@ -23,7 +24,7 @@ PARTIAL_BYTES = 64 * 1024
 OUTCOMES = models.Outcome.__pydantic_validator__
 
 
-def blueprint(queue: Queue) -> Blueprint:
+def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
     """The views."""
     views = Blueprint("work", __name__)
     store_id = queue.store.store_id
@@ -39,7 +40,7 @@ def blueprint(queue: Queue) -> Blueprint:
         asked = body.parse(models.Report)
         checked = [_outcome(value, store_id) for value in asked.outcomes]
         then = _claim(asked.claim, asked.worker_id, asked.instance_id, 0) if asked.claim else None
-        good = [outcome for outcome, _, _ in checked if outcome is not None]
+        good = [bounded(outcome, result_max_bytes) for outcome, _, _ in checked if outcome is not None]
         verdicts, orders, claimed = queue.report(good, asked.instance_id, then)
         rest = f',"claim":{show.claimed(claimed, store_id)}' if claimed else ""
         told = {"verdicts": _verdicts(asked.outcomes, checked, verdicts), "orders": orders.as_dict()}

@@ -105,8 +105,9 @@ class Tx(Protocol):
         """Remember the payload schema (JSON text) of each task type."""
 
     # claims
-    def take(self, lanes: Sequence[int], limit: int, grant: Grant) -> list[Granted]:
-        """Lease up to `limit` ready tasks of these lanes, highest priority first, then by run_at and id."""
+    def take(self, lanes: Sequence[int], limit: int, grant: Grant, room: int = 2**40) -> list[Granted]:
+        """Lease up to `limit` ready tasks of these lanes, highest priority first, then by run_at and id; no more once
+        their texts have come to `room` characters. (A store that learns that too late may take some too many.)"""
 
     def held(self, instance: int, request: int) -> list[Granted]:
         """The live leases that this claim was granted."""
@@ -230,8 +231,8 @@ class Tx(Protocol):
         """Drop up to that many parts of uploads that nothing refers to any more; 0 when there are none."""
 
     def prune_leftovers(self, keys_before: int, limit: int) -> int:
-        """Delete keys of deleted tasks older than that, let `sweep` have uploads that lost, of tasks that ended before; how
-        many."""
+        """Delete keys of deleted tasks older than that, leave uploads that lost, of tasks that ended before, to
+        `sweep`; how many."""
 
     def give_back(self, pages: int) -> int:
         """Return up to that many free pages of the database to the file system; how many."""

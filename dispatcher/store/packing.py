@@ -1,4 +1,4 @@
-"""Large results are stored compressed where that makes them smaller. A leaf; nothing here runs in the writer's thread."""
+"""Large results are stored compressed where that makes them smaller. Nothing here runs in the writer's thread."""
 
 import zlib
 

@@ -1,6 +1,7 @@
 """Reads for bulk actions and retention, the same on both stores: each of them short, whatever the size of the queue."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from dispatcher.model import State, TaskFilter
@@ -9,6 +10,9 @@ from dispatcher.store.views import selected
 # a piece of the line of ids: no read is long however few of its tasks match
 PIECE = "SELECT max(id) FROM (SELECT id FROM tasks WHERE id > {mark} ORDER BY id LIMIT {mark}) AS piece"
 MATCHING = "SELECT t.id FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id"
+TAGGED = "EXISTS (SELECT 1 FROM task_tags WHERE tag = {mark} AND task_id = t.id)"  # not all that carry it, each time
+BETWEEN = "t.id > {mark} AND t.id <= {mark}"
+IN_ORDER = "ORDER BY t.id LIMIT {mark}"
 RETENTION = "SELECT queue, state, seconds FROM retention"
 LANES = "SELECT DISTINCT l.id, l.queue FROM counts AS c JOIN lanes AS l ON l.id = c.lane_id WHERE c.state = {mark}"
 HAS_OLD = """SELECT 1 FROM tasks WHERE state = {mark} AND lane_id = {mark} AND finished_at IS NOT NULL
@@ -30,9 +34,10 @@ class Pages:
         upper = self._upper(wanted, after, window)
         if upper is None:
             return [], None
-        where, values = selected(wanted, None, self.MARK)
-        span = f"{where or 'WHERE'}{' AND' if where else ''} t.id > {self.MARK} AND t.id <= {self.MARK}"
-        rows = self._rows(f"{MATCHING} {span} ORDER BY t.id LIMIT {self.MARK}", [*values, after, upper, limit])
+        where, values = selected(replace(wanted, tag=None), None, self.MARK)
+        clauses = [where.removeprefix("WHERE "), *([TAGGED] if wanted.tag is not None else []), BETWEEN]
+        values += [*([wanted.tag] if wanted.tag is not None else []), after, upper, limit]
+        rows = self._rows(f"{MATCHING} WHERE {' AND '.join(filter(None, clauses))} {IN_ORDER}", values)
         ids = [row[0] for row in rows]
         return ids, (ids[-1] if len(ids) == limit else upper)
 

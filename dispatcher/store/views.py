@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dispatcher.model import TaskFilter
+from dispatcher.model import State, TaskFilter
 from dispatcher.store.packing import unpack_text
 
 VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.priority, t.attempts, t.max_attempts,
     t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at, t.cancel_requested_at, t.lease,
-    i.worker_id AS assigned_to, d.data, d.tags, d.options, p.done, p.total, p.note, r.body AS result, r.packed, r.run_ms,
-    u.bytes, u.sha256, u.media_type,
+    i.worker_id AS assigned_to, d.data, d.tags, d.options, p.done, p.total, p.note, r.body AS result, r.packed,
+    r.run_ms, u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
         (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
     FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
@@ -58,29 +58,24 @@ def selected(wanted: TaskFilter, after: int | None, mark: str) -> tuple[str, lis
     """The WHERE clause of a filtered page ('' for all) and its values; `mark` is how a value is written."""
     clauses: list[str] = []
     values: list[Any] = []
+    at = "coalesce(t.finished_at, t.created_at)"
     simple = {
-        "t.state": wanted.state and wanted.state.value,
-        "l.queue": wanted.queue,
-        "l.task_type": wanted.task_type,
+        "t.state =": wanted.state and wanted.state.value,
+        "l.queue =": wanted.queue,
+        "l.task_type =": wanted.task_type,
+        f"{at} <": wanted.before,
+        f"{at} >=": wanted.since,
+        "t.id <": after,
     }
-    for column, value in simple.items():
+    for comparison, value in simple.items():
         if value is not None:
-            clauses.append(f"{column} = {mark}")
+            clauses.append(f"{comparison} {mark}")
             values.append(value)
     if wanted.tag is not None:
         clauses.append(f"t.id IN (SELECT task_id FROM task_tags WHERE tag = {mark})")
         values.append(wanted.tag)
-    if wanted.ids is not None:
-        clauses.append(f"t.id IN ({', '.join([mark] * len(wanted.ids))})" if wanted.ids else "1 = 0")
-        values.extend(wanted.ids)
-    if wanted.states is not None:
-        clauses.append(f"t.state IN ({', '.join([mark] * len(wanted.states))})")
-        values.extend(state.value for state in wanted.states)
-    for bound, sign in ((wanted.before, "<"), (wanted.since, ">=")):
-        if bound is not None:
-            clauses.append(f"coalesce(t.finished_at, t.created_at) {sign} {mark}")
-            values.append(bound)
-    if after is not None:
-        clauses.append(f"t.id < {mark}")
-        values.append(after)
+    for column, among in (("t.id", wanted.ids), ("t.state", wanted.states)):
+        if among is not None:
+            clauses.append(f"{column} IN ({', '.join([mark] * len(among))})" if among else "1 = 0")
+            values.extend(one.value if isinstance(one, State) else one for one in among)
     return (f"WHERE {' AND '.join(clauses)}" if clauses else ""), values

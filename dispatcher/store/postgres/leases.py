@@ -47,6 +47,7 @@ REVIVE = """UPDATE tasks SET state = 'in_progress', ready = false, finished_at =
     lease_length = %s, started_at = %s WHERE id = %s AND generation = %s AND state IN ('pending', 'failed')"""
 RENEW = f"""UPDATE tasks SET lease_expires = %s, lease_length = %s, lease_provisional = false, lease_misses = 0
     FROM {NAMES} WHERE {LIVE} RETURNING id, lease"""
+STEP_CHARS = 16 * 2**20
 EXPIRED = f"""SELECT {TASK} FROM tasks WHERE lease_expires <= %s ORDER BY lease_expires LIMIT %s
     FOR UPDATE SKIP LOCKED"""
 MINE = """SELECT task_id, lease FROM ended_leases WHERE task_id = %s AND instance = %s ORDER BY id DESC LIMIT 1"""
@@ -59,6 +60,7 @@ class LeaseOps:
     counts: Counts
     heads: Heads
     finished: list[int]
+    _step = 64  # tasks that one statement of a claim leases: as many as would fit if all were as large as the last ones
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement that changes nothing (of lanes alone)."""
@@ -87,21 +89,32 @@ class LeaseOps:
             self.heads.enter(lane_id, place)
 
     # claims
-    def take(self, lanes: Sequence[int], limit: int, grant: Grant) -> list[Granted]:
-        """Lease ready tasks of these lanes."""
+    def take(self, lanes: Sequence[int], limit: int, grant: Grant, room: int = 2**40) -> list[Granted]:
+        """Lease ready tasks of these lanes: at once while they are small, else a few at a time."""
         filled = [lane for lane in lanes if self.counts.ready(lane) > 0]
         known = sum(self.counts.ready(lane) for lane in filled)
         ids = self.heads.lock(self.ask, filled, limit, self.now.steady, known)
         if not ids:
             return []
-        terms = (grant.instance, grant.request, self.now.steady + grant.length, grant.length, grant.provisional)
-        tokens = [secrets.randbits(63) for _ in ids]
-        rows = {row[0]: row for row in self.change(TAKE, (self.now.wall, *terms, ids, tokens))}
-        granted = [self._granted(rows[task_id]) for task_id in ids if task_id in rows]
+        granted: list[Granted] = []
+        while ids and room > 0:
+            took = self._take(ids[: self._step], grant)
+            del ids[: self._step]
+            room -= sum(task.chars for task in took)
+            self._step = max(1, STEP_CHARS // max((task.chars for task in took), default=1))
+            granted += took
+        if ids:
+            self.heads.forget()  # what was locked and not taken stands before where the next one would look
         for lane_id, n in Counter(task.lane.id for task in granted).items():
             self.counts.move(lane_id, State.PENDING.value, State.IN_PROGRESS.value, n)
             self.counts.add(lane_id, READY, -n)
         return granted
+
+    def _take(self, ids: list[int], grant: Grant) -> list[Granted]:
+        terms = (grant.instance, grant.request, self.now.steady + grant.length, grant.length, grant.provisional)
+        tokens = [secrets.randbits(63) for _ in ids]
+        rows = {row[0]: row for row in self.change(TAKE, (self.now.wall, *terms, ids, tokens))}
+        return [self._granted(rows[task_id]) for task_id in ids if task_id in rows]
 
     def _granted(self, row: Sequence[Any]) -> Granted:
         return Granted(row[0], self.counts.lane(row[1]), *row[2:])

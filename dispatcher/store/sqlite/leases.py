@@ -59,16 +59,27 @@ class LeaseOps:
             self.finished.append(row.id)
 
     # claims
-    def take(self, lanes: Sequence[int], limit: int, grant: Grant) -> list[Granted]:
+    def take(self, lanes: Sequence[int], limit: int, grant: Grant, room: int = 2**40) -> list[Granted]:
         """Lease ready tasks of these lanes."""
         filled = [lane for lane in lanes if self.counts.get(lane, READY)]
         expires = self.now.steady + grant.length
         terms = (grant.instance, grant.request, expires, grant.length, grant.provisional)
         rows = [(self.now.wall, secrets.randbits(63), *terms, task_id) for task_id in self._heads(filled, limit)]
-        granted = [self._granted(row) for row in self.db.executemany(TAKE, rows)]
+        granted = self._as_fits(self.db.executemany(TAKE, rows), room) if rows else []
         for lane_id, n in Counter(task.lane.id for task in granted).items():
             self.counts.move(lane_id, State.PENDING.value, State.IN_PROGRESS.value, n)
             self.counts.add(lane_id, READY, -n)
+        return granted
+
+    def _as_fits(self, taking: apsw.Cursor, room: int) -> list[Granted]:
+        """The cursor leases a task when it is asked for one: what nobody asks for is not taken."""
+        granted = []
+        for row in taking:
+            granted.append(task := self._granted(row))
+            room -= len(task.data) + len(task.checkpoint or "")
+            if room <= 0:
+                taking.close(True)
+                break
         return granted
 
     def _granted(self, row: Sequence[Any]) -> Granted:
