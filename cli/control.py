@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.errors import DONE, FAILED, USAGE, Failed
-from cli.selecting import DryRun, Ids, NewerThan, OlderThan, Queue, Status, Tag, TaskType, Yes
+from cli.selecting import DryRun, Ids, NewerThan, OlderThan, Queue, Status, Tag, TaskType, Yes, dispatcher
 from client.client import Client
 from client.control import Action, Changed
 from common.durations import parse_duration
@@ -72,7 +72,7 @@ def edit(
         changes["timeout_seconds"] = None if timeout == "none" else parse_duration(timeout)
     if not changes:
         raise Failed("nothing to change: name at least one option", USAGE)
-    with Client() as client:
+    with dispatcher() as client:
         told = client.edit(task_id, **changes)
     typer.echo(f"task {task_id} was changed (generation {told['generation']})")
     return DONE
@@ -95,7 +95,7 @@ def _filters(status: Any, queue: Any, task_type: Any, tag: Any, older: str | Non
 def _act(action: Action, ids: list[int] | None, filters: Mapping[str, Any], dry_run: bool, yes: bool) -> int:
     if bool(ids) == bool(filters):
         raise Failed("name tasks either by their ids or by options like --status and --queue", USAGE)
-    with Client() as client:
+    with dispatcher() as client:
         if ids:
             return _by_ids(client, action, ids, dry_run)
         return _by_filter(client, action, filters, dry_run, yes)

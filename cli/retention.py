@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 
 from cli.errors import DONE
+from cli.selecting import dispatcher
 from cli.show import console
-from client.client import Client
 from common.durations import parse_duration
 
 STATES = ("completed", "failed", "cancelled")
@@ -26,7 +26,7 @@ def command(
     """Show, or set, how long ended tasks are kept before they are deleted."""
     given = {"completed": completed, "failed": failed, "cancelled": cancelled}
     seconds = {f"{state}_seconds": _seconds(text) for state, text in given.items() if text is not None}
-    with Client() as client:
+    with dispatcher() as client:
         told = client.set_retention(queue, **seconds) if seconds else client.retention()
     if as_json:
         typer.echo(json.dumps(told))

@@ -9,9 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.errors import DONE
-from cli.selecting import Queue, Status, Tag, TaskType
+from cli.selecting import Queue, Status, Tag, TaskType, dispatcher
 from cli.show import console, one_line
-from client.client import Client
 
 COLUMNS = ("id", "type", "queue", "status", "priority", "attempts", "created", "worker", "error")
 PAGE = 500
@@ -26,9 +25,9 @@ def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
 ) -> int:
     """List tasks, the newest first."""
-    named = {"status": status, "queue": queue, "task_type": task_type, "tag": tag}
-    filters = {name: value for name, value in named.items() if value is not None}
-    with Client() as client:
+    named = {"status": status and status.value, "queue": queue, "task_type": task_type, "tag": tag}
+    filters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    with dispatcher() as client:
         found = islice(client.tasks(limit=min(limit, PAGE), **filters), limit)
         if as_json:
             for task in found:
@@ -43,7 +42,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> int:
     """Show everything about one task."""
-    with Client() as client:
+    with dispatcher() as client:
         task = client.task(task_id)
     if as_json:
         typer.echo(json.dumps(task))

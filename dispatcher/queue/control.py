@@ -74,7 +74,7 @@ def change(tx: Tx, task_id: int, wanted: Edit) -> TaskRow:
         merged = {**json.loads(tx.options([task_id]).get(task_id, "{}")), **wanted.options}
         kept = {name: value for name, value in merged.items() if value is not None}
         changes["options"] = json.dumps(kept) if kept else None
-    tx.edit(task_id, changes)
+    edit(tx, task_id, changes)
     if wanted.tags is not None:
         tx.retag(task_id, wanted.tags)
     return tx.tasks([task_id])[task_id]

@@ -60,7 +60,7 @@ def bounded(outcome: "Outcome", most_bytes: int) -> "Outcome":
     size = _size(outcome)
     if size <= most_bytes:
         return outcome
-    error = f"the result has {size} bytes, the limit is {most_bytes} (RESULT_MAX_BYTES)"
+    error = f"the result is too large: {size} bytes, the limit is {most_bytes} (RESULT_MAX_BYTES)"
     return outcome._replace(status=End.FAILED, result=None, upload=None, error=error)
 
 

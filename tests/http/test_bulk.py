@@ -150,7 +150,7 @@ def test_an_inline_result_over_the_limit_fails_the_attempt(make_api: Callable[..
     assert api.verdicts(outcome) == ["accepted"]
     task = api.task(lease["task_id"])
     assert task["status"] == "failed"
-    assert task["error"] == "the result has 2002 bytes, the limit is 2000 (RESULT_MAX_BYTES)"
+    assert task["error"] == "the result is too large: 2002 bytes, the limit is 2000 (RESULT_MAX_BYTES)"
     assert api.verdicts(outcome) == ["duplicate"]
     fits = api.lease()
     assert api.verdicts(api.outcome(fits["lease_id"], result="é" * 999)) == ["accepted"]

@@ -17,7 +17,7 @@ HANDLERS = Path(__file__).resolve().parent.parent / "worker" / "handlers"
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     folder = tmp_path_factory.mktemp("cancel")
-    settings = {"TASKS_PATH": str(HANDLERS), "RESULT_MAX_BYTES": "1000000"}
+    settings = {"TASKS_PATH": str(HANDLERS), "RESULT_MAX_BYTES": "1000000", "WORKER_QUEUES": "default"}
     with LocalCluster(workers=1, concurrency=2, settings=settings, parent=folder) as cluster:
         yield cluster
 
@@ -76,8 +76,13 @@ def test_bulk_cancel_reaches_the_worker_as_well(farm: LocalCluster) -> None:
     assert {task["status"] for task in ended} == {"cancelled"}
 
 
-def test_a_result_over_the_limit_fails_the_attempt_with_that_reason(farm: LocalCluster) -> None:
-    task_id = farm.client.submit("prime", {"limit": 5_000_000, "return_primes": True}, max_attempts=1)
+@pytest.mark.parametrize("workers_limit", ["1000000", "99000000"], ids=["at the worker", "at the dispatcher"])
+def test_a_result_over_the_limit_fails_the_attempt_with_that_reason(farm: LocalCluster, workers_limit: str) -> None:
+    worker = farm.start_worker("large", RESULT_MAX_BYTES=workers_limit, WORKER_QUEUES=workers_limit)
+    data = {"limit": 5_000_000, "return_primes": True}
+    task_id = farm.client.submit("prime", data, max_attempts=1, queue=workers_limit)
     task: dict[str, Any] = farm.client.wait(task_id, timeout=60)
+    worker.stop()
     assert task["status"] == "failed"
-    assert "RESULT_MAX_BYTES" in task["error"]
+    assert task["error"].startswith("the result is too large: 26987")
+    assert "the limit is 1000000" in task["error"]

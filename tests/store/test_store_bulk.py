@@ -125,7 +125,7 @@ def test_an_action_is_taken_up_where_it_was_broken_off(mill: Mill) -> None:
 def test_one_write_touches_no_more_than_a_step(mill: Mill) -> None:
     """Two hundred tasks may carry two hundred mebibytes: the batch stops before."""
     text = '{"x": "%s"}' % ("y" * (STEP_BYTES // 4))
-    ids = mill.submit(9, data=text)
+    ids = [mill.one(data=text) for _ in range(9)]
     mill.queue.cancel(ids)
     seen: list[int] = []
     delete = mill.queue.store.write

@@ -13,16 +13,21 @@ from dispatcher.model import Grant, State
 from dispatcher.queue.claim import ANSWER_CHARS
 from dispatcher.queue.report import Verdict
 from dispatcher.queue.retention import Due, prune
+from dispatcher.queue.submit import Submission
 from dispatcher.store.packing import PACK_OVER, pack, unpack
 
 MEBI = '{"x": "%s"}' % ("y" * 2**20)
+
+
+def several(mill: Mill, n: int, data: str, **fields: object) -> list[int]:
+    return mill.queue.submit([Submission("noop", data, **fields)] * n)  # type: ignore[arg-type]
 
 
 # claims
 
 
 def test_a_claim_takes_what_an_answer_holds_and_leases_no_more(mill: Mill) -> None:
-    ids = mill.submit(40, data=MEBI)
+    ids = several(mill, 40, MEBI)
     taken = mill.claim(max_tasks=40).tasks
     if len(taken) > 17:  # PostgreSQL learns the size of tasks by the first of them
         assert len(taken) <= 2 * 17
@@ -37,23 +42,24 @@ def test_a_claim_takes_what_an_answer_holds_and_leases_no_more(mill: Mill) -> No
 
 
 def test_a_claim_of_several_queues_takes_what_an_answer_holds(mill: Mill) -> None:
-    mill.claim(max_tasks=1) if mill.submit(1, data=MEBI) else None  # its size is known
+    several(mill, 1, MEBI)
+    mill.lease()  # its size is known
     for queue in ("a", "b", "c"):
-        mill.submit(20, data=MEBI, queue=queue)
+        several(mill, 20, MEBI, queue=queue)
     taken = mill.claim("bob", max_tasks=60).tasks
     assert 16 <= len(taken) <= 19
     assert mill.counts()[("a", "noop")].get("in_progress", 0) <= 17
 
 
 def test_take_stops_when_its_room_is_filled(mill: Mill) -> None:
-    ids = mill.submit(5, data='{"x": "0123456789"}')
+    ids = several(mill, 5, '{"x": "0123456789"}')
     lane = mill.store.write(lambda tx: tx.lane("default", "noop"))
 
     def take(tx) -> list[int]:  # type: ignore[no-untyped-def]
         grant = Grant(tx.meet("i-x", "x").id, 1, 1000, False)
         return [task.task_id for task in tx.take([lane], 5, grant, 30)]
 
-    mill.store.write(lambda tx: setattr(tx, "_step", 1))  # PostgreSQL: as after large tasks
+    mill.store.write(lambda tx: setattr(tx, "_largest", 19))  # PostgreSQL: as after large tasks
     assert mill.store.write(take) == ids[:2]
     assert mill.counts() == {("default", "noop"): {"pending": 3, "ready": 3, "in_progress": 2}}
 
@@ -155,7 +161,7 @@ def test_each_final_state_has_its_own_time(mill: Mill) -> None:
 
 
 def test_pruning_stops_at_what_lies_with_the_tasks(mill: Mill) -> None:
-    mill.queue.cancel(mill.submit(20, data=MEBI))
+    mill.queue.cancel(several(mill, 20, MEBI))
     mill.clock.forward(1)
     lane = mill.store.write(lambda tx: tx.lane("default", "noop"))
     due = Due(State.CANCELLED, lane, mill.clock.now().wall)

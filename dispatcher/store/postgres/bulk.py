@@ -13,7 +13,7 @@ WEIGHT = """SELECT d.task_id,
         octet_length(d.data) + coalesce(octet_length(r.body), 0) + coalesce(octet_length(r.packed), 0)
     FROM task_data AS d LEFT JOIN results AS r ON r.task_id = d.task_id WHERE d.task_id = ANY(%s)"""
 OLD = """SELECT id FROM tasks WHERE state = %s AND lane_id = %s AND finished_at IS NOT NULL AND finished_at < %s
-    ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"""
+    ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED"""
 TAGS = "INSERT INTO task_tags SELECT n.tag, %s FROM unnest(%s::text[]) AS n (tag) ON CONFLICT DO NOTHING"
 OLD_KEYS = """DELETE FROM idempotency_keys WHERE idempotency_key IN (
     SELECT idempotency_key FROM idempotency_keys WHERE orphan AND created_at < %s LIMIT %s FOR UPDATE SKIP LOCKED)"""

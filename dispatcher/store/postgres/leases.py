@@ -60,7 +60,7 @@ class LeaseOps:
     counts: Counts
     heads: Heads
     finished: list[int]
-    _step = 64  # tasks that one statement of a claim leases: as many as would fit if all were as large as the last ones
+    _largest = 2**18  # of the tasks that were leased last: one statement leases as many as fit if all are that large
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement that changes nothing (of lanes alone)."""
@@ -98,10 +98,11 @@ class LeaseOps:
             return []
         granted: list[Granted] = []
         while ids and room > 0:
-            took = self._take(ids[: self._step], grant)
-            del ids[: self._step]
+            now = max(1, min(room, STEP_CHARS) // self._largest)
+            took = self._take(ids[:now], grant)
+            del ids[:now]
             room -= sum(task.chars for task in took)
-            self._step = max(1, STEP_CHARS // max((task.chars for task in took), default=1))
+            self._largest = max((task.chars for task in took), default=1)
             granted += took
         if ids:
             self.heads.forget()  # what was locked and not taken stands before where the next one would look
