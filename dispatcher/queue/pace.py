@@ -1,4 +1,4 @@
-"""Many small writes in a row that nobody else notices: each short, and then a pause at least as long."""
+"""Many small writes in a row that nobody else notices: each short, and then a longer pause."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from dispatcher.store.base import Store, Tx
 
 T = TypeVar("T")
 MOST, LEAST, FIRST = 200, 10, 50  # things in one write
-LONG_S, SHORT_S = 0.008, 0.004  # of one write: longer ones shrink, shorter ones grow
+LONG_S, SHORT_S = 0.004, 0.002  # of one write: longer ones shrink, shorter ones grow
+REST, LEAST_REST_S = 2.0, 0.005  # the pause after a write: so many times its own length, and the time of a COMMIT or two
 STEP_BYTES = 8 * 2**20  # are touched by one write, unless a single task has more
 STEP_PARTS = 8  # of uploads, a mebibyte each
 
@@ -36,7 +37,7 @@ class Pace:
             self.size = max(LEAST, self.size // 2)
         elif took < SHORT_S:
             self.size = min(MOST, self.size * 2)
-        self._sleep(took)
+        self._sleep(REST * took + LEAST_REST_S)
         return answer
 
 
