@@ -9,7 +9,7 @@ from dispatcher.store.base import Store, Tx
 T = TypeVar("T")
 MOST, LEAST, FIRST = 200, 10, 50  # things in one write
 LONG_S, SHORT_S = 0.004, 0.002  # of one write: longer ones shrink, shorter ones grow
-REST, LEAST_REST_S = 2.0, 0.005  # the pause after a write: so many times its own length, and the time of a COMMIT or two
+REST, LEAST_REST_S = 2.0, 0.005  # the pause after a write: so many times its own length, and a moment
 STEP_BYTES = 8 * 2**20  # are touched by one write, unless a single task has more
 STEP_PARTS = 8  # of uploads, a mebibyte each
 
