@@ -17,9 +17,10 @@ class Step(Protocol):
 
 
 class Loop:
-    """Runs a step every `interval` seconds until stopped; a step that raises is logged and tried again."""
+    """Runs a step every `interval` seconds (or as long as that says) until stopped; a step that raises is logged and
+    tried again."""
 
-    def __init__(self, step: Step, interval: float, now: Callable[[], Now]) -> None:
+    def __init__(self, step: Step, interval: float | Callable[[], float], now: Callable[[], Now]) -> None:
         self._step, self._interval, self._now = step, interval, now
         self._stopped = False
         self._hurry = threading.Event()
@@ -45,7 +46,7 @@ class Loop:
                 self._step.run_once(self._now())
             except Exception as error:  # housekeeping must outlive a full disk
                 log.warning("%s: %s", self._thread.name, error)
-            self._hurry.wait(self._interval)
+            self._hurry.wait(self._interval() if callable(self._interval) else self._interval)
             self._hurry.clear()
             if self._stopped:
                 return

@@ -6,6 +6,7 @@ import pytest
 
 from dispatcher.clock import Now
 from dispatcher.maintenance.loop import Loop
+from dispatcher.maintenance.scheduler import SHORTEST_PAUSE_S, pause_until
 
 PATIENCE = 20.0
 
@@ -47,3 +48,20 @@ def test_stop_does_not_wait_for_the_interval() -> None:
     loop.start()
     loop.stop()
     assert len(step.runs) == 1
+
+
+def test_the_pause_may_be_the_steps_own() -> None:
+    step = Step()
+    pauses = iter([0.001, 0.001, 3600.0])
+    loop = Loop(step, lambda: next(pauses), lambda: Now(1, 2))
+    loop.start()
+    assert step.enough.wait(PATIENCE)
+    loop.stop()
+    assert len(step.runs) == 3
+
+
+@pytest.mark.parametrize(
+    ("due_in_ms", "pause"), [(None, 0.25), (10_000, 0.25), (100, 0.1), (0, SHORTEST_PAUSE_S), (-5000, SHORTEST_PAUSE_S)]
+)
+def test_a_pause_ends_when_something_is_due(due_in_ms: int | None, pause: float) -> None:
+    assert pause_until(None if due_in_ms is None else 1000 + due_in_ms, 1000, 0.25) == pause
