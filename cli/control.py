@@ -22,6 +22,7 @@ WORDS = {
     "retried": "run again",
     "deleted": "deleted",
     "not_final": "left alone (not ended)",
+    "not_unique": "left alone (another unfinished task holds the unique_key)",
     "not_found": "not found",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from cli import backup, control, doctor, migrate, restore, retention, tasks, workers
+from cli import backup, control, doctor, migrate, restore, retention, schedules, tasks, workers
 from cli.errors import FAILED, INTERRUPTED, USAGE, Failed
 from client.errors import ClientError, Unreachable
 from common.settings import SettingError
@@ -37,6 +37,9 @@ app.command("retry")(control.retry)
 app.command("delete")(control.delete)
 app.command("edit")(control.edit)
 app.command("retention")(retention.command)
+app.command("schedules")(schedules.schedules)
+app.command("schedule")(schedules.schedule)
+app.command("unschedule")(schedules.unschedule)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

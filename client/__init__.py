@@ -12,6 +12,7 @@ from client.errors import (
     TransportError,
     Unreachable,
 )
+from client.schedules import Submitted
 
 __all__ = [
     "BadReply",
@@ -20,6 +21,7 @@ __all__ = [
     "Refused",
     "Rejected",
     "StillOpen",
+    "Submitted",
     "TaskCancelled",
     "TaskFailed",
     "TransportError",

@@ -13,6 +13,7 @@ from client.control import Control
 from client.errors import BadReply, Refused, Rejected, StillOpen, TaskCancelled, TaskFailed
 from client.failover import Failover, connect
 from client.retry import Retry, Timing
+from client.schedules import LaterCalls
 from client.transport import Transport
 from client.waiting import ENDED, LONGEST_WAIT, Task, Watch
 from client.workers import WorkerCalls
@@ -23,7 +24,7 @@ _SLACK = 10.0  # seconds that an answer may take beyond the wait it was asked fo
 _BULK_TIMEOUT = 120.0
 
 
-class Client(Control, WorkerCalls):
+class Client(Control, LaterCalls, WorkerCalls):
     """A dispatcher's client; thread-safe, and a context manager that closes its connections.
 
     `url` and `token` default to the settings DISPATCHER_URL and DISPATCHER_TOKEN. `url` may name several dispatchers
@@ -77,8 +78,11 @@ class Client(Control, WorkerCalls):
         tags: Sequence[str] = (),
         memory_mb: int | None = None,
         idempotency_key: str | None = None,
+        unique_key: str | None = None,
+        unique_for: float | None = None,
     ) -> int:
-        """The id of the task, new or submitted before under the same `idempotency_key`.
+        """The id of the task, new or submitted before under the same `idempotency_key`, or that of its twin under the
+        same `unique_key` (`submit_unique` tells which).
 
         `run_at` is a datetime with a zone or RFC 3339 text. Raises JsonError (a ValueError) naming the path when
         `data` is not JSON, Rejected naming the field that the dispatcher refuses.
@@ -86,7 +90,7 @@ class Client(Control, WorkerCalls):
         task = {
             "task_type": task_type, "task_data": data, "queue": queue, "priority": priority, "run_at": run_at,
             "delay_seconds": delay_seconds, "max_attempts": max_attempts, "timeout_seconds": timeout_seconds,
-            "tags": list(tags) or None, "memory_mb": memory_mb,
+            "tags": list(tags) or None, "memory_mb": memory_mb, "unique_key": unique_key, "unique_for": unique_for,
         }  # fmt: skip
         body = bodies.task_text(task, idempotency_key or bodies.new_key()).encode("utf-8")
         return int(self._call("POST", "/submit-task", body)["task_id"])

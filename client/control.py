@@ -34,7 +34,7 @@ class Control:
         return self._each("/cancel-tasks", task_ids)
 
     def retry(self, task_ids: Iterable[int]) -> dict[int, str]:
-        """Run ended tasks again; for each id `retried`, `not_final` or `not_found`."""
+        """Run ended tasks again; for each id `retried`, `not_final`, `not_unique` or `not_found`."""
         return self._each("/tasks/retry", task_ids)
 
     def delete(self, task_ids: Iterable[int]) -> dict[int, str]:

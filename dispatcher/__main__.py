@@ -15,6 +15,7 @@ from dispatcher.errors import CannotOpen, Unavailable
 from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.pruner import Pruner
 from dispatcher.maintenance.reaper import Reaper
+from dispatcher.maintenance.recurring import Recurring
 from dispatcher.maintenance.scheduler import Scheduler
 from dispatcher.maintenance.waker import Waker
 from dispatcher.move.moves import Moves
@@ -85,8 +86,9 @@ def _loops(queue: Queue, settings: DispatcherSettings) -> list[Loop]:
     waker = Loop(Waker(queue), 0.5, queue.now)
     queue.on_news(waker.hurry)
     pruner = Pruner(queue, *settings.retention_ms.values())
-    steps = ((Reaper(queue), 1.0), (Scheduler(queue), 0.25), (pruner, 60.0))
-    return [waker, *(Loop(step, interval, queue.now) for step, interval in steps)]
+    steps = ((Reaper(queue), 1.0), (pruner, 60.0))
+    timed = (Loop(step, step.pause, queue.now) for step in (Scheduler(queue), Recurring(queue)))
+    return [waker, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
 
 
 if __name__ == "__main__":

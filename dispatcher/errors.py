@@ -171,6 +171,24 @@ class NothingToMove(Unsupported):
         DispatcherError.__init__(self, "this dispatcher's queue is not one SQLite file: there is nothing to move")
 
 
+class NotUnique(DispatcherError):
+    """A task that cannot run again beside its twin."""
+
+    status, code = 409, "conflict"
+
+    def __init__(self, task_id: int) -> None:
+        super().__init__(f"task {task_id}: another unfinished task holds its unique_key")
+
+
+class ScheduleExists(DispatcherError):
+    """Another schedule has this name."""
+
+    status, code = 409, "conflict"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"name: there is another schedule {name!r}; change it with PATCH /schedules/{name}")
+
+
 class CannotOpen(Exception):
     """The store cannot be opened; the message is one clear line for the operator."""
 

@@ -228,6 +228,25 @@ class Output(NamedTuple):
     next: int
 
 
+class Schedule(NamedTuple):
+    """A recurring schedule; the column order of its table. `task` and `data` are JSON text."""
+
+    name: str
+    cron: str | None
+    zone: str
+    every_ms: int | None
+    catch_up: str
+    paused: bool
+    task: str
+    data: str
+    next_at: int | None
+    last_at: int | None
+    last_task_id: int | None
+    last_error: str | None
+    created_at: int
+    updated_at: int
+
+
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
     """What `GET /tasks` and bulk actions select; None selects all. Wall times: of the end, or else of the submit."""

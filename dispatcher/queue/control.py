@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher.errors import NotFound, NotWaiting
-from dispatcher.model import State, TaskRow
+from dispatcher.model import FINAL, State, TaskRow
+from dispatcher.queue import unique
 from dispatcher.store.base import Tx
 
 
@@ -30,8 +31,17 @@ def _cancel_verdict(task_id: int, known: Mapping[int, TaskRow], cancelled: set[i
 def retry(tx: Tx, ids: Sequence[int]) -> dict[int, str]:
     """Run ended tasks again in a new generation; a verdict for each id."""
     known = tx.tasks(ids)
-    restarted = tx.restart(ids)
-    return {i: "retried" if i in restarted else "not_final" if i in known else "not_found" for i in ids}
+    free, taken = unique.free_to_return(tx, [task_id for task_id, row in known.items() if row.state in FINAL])
+    restarted = tx.restart(free)
+    return {i: _retry_verdict(i, known, restarted, taken) for i in ids}
+
+
+def _retry_verdict(task_id: int, known: Mapping[int, TaskRow], restarted: set[int], taken: set[int]) -> str:
+    if task_id not in known:
+        return "not_found"
+    if task_id in taken:
+        return "not_unique"
+    return "retried" if task_id in restarted else "not_final"
 
 
 def delete(tx: Tx, ids: Sequence[int]) -> dict[int, str]:

@@ -16,6 +16,7 @@ class Options:
     """Each None stands for the default of the task's type, or of the dispatcher."""
 
     memory_mb: int | None = None
+    unique_key: str | None = None
 
     def dump(self) -> str | None:
         """As JSON text; None when there is nothing in it."""

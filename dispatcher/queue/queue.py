@@ -16,7 +16,7 @@ from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.report import Outcome, Verdict, report
 from dispatcher.queue.schemas import Schemas
-from dispatcher.queue.submit import Submission, submit
+from dispatcher.queue.submit import Submission, Submitted, submit
 from dispatcher.queue.terms import Terms
 from dispatcher.queue.waiting import Parked, Waiting
 from dispatcher.queue.watch import Watchers
@@ -71,6 +71,10 @@ class Queue:
     # submit
     def submit(self, submissions: Sequence[Submission]) -> list[int]:
         """Store tasks, all or none; their ids. Raises KeyConflict."""
+        return self.submitted(submissions).ids
+
+    def submitted(self, submissions: Sequence[Submission]) -> Submitted:
+        """Store tasks, all or none; their ids, and which are new. Raises KeyConflict."""
         return self.store.write(lambda tx: submit(tx, submissions, self.terms))
 
     # claim

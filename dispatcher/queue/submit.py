@@ -5,8 +5,11 @@ from typing import NamedTuple
 
 from dispatcher.errors import KeyConflict
 from dispatcher.model import NewTask
+from dispatcher.queue import unique
 from dispatcher.queue.terms import Terms
 from dispatcher.store.base import Tx
+
+TWIN = b"twin"  # ends the digest of a submit that was answered with its twin: so is its repeat
 
 
 class Submission(NamedTuple):
@@ -24,19 +27,29 @@ class Submission(NamedTuple):
     key: str | None = None
     digest: bytes = b""
     options: str | None = None  # what it rarely asks for (`options.py`), as JSON text
+    unique_key: str | None = None
+    unique_for_ms: int | None = None  # None: while the twin is unfinished
 
 
-def submit(tx: Tx, submissions: Sequence[Submission], terms: Terms) -> list[int]:
-    """Store what is new; the task id of each submission, in order. Raises KeyConflict, and then stores nothing."""
+class Submitted(NamedTuple):
+    """The task id of each submission, in order; `created` is False where it is that of a twin."""
+
+    ids: list[int]
+    created: list[bool]
+
+
+def submit(tx: Tx, submissions: Sequence[Submission], terms: Terms) -> Submitted:
+    """Store what is new. Raises KeyConflict, and then stores nothing."""
     keys = [s.key for s in submissions if s.key is not None]
     known = dict(tx.known_keys(keys)) if keys else {}
     fresh = _fresh(submissions, known)
-    ids = iter(tx.insert([_new_task(tx, s, terms) for s in fresh]))
-    made = [(s, next(ids)) for s in fresh]
-    tx.remember_keys([(s.key, task_id, s.digest) for s, task_id in made if s.key is not None])
-    known.update({s.key: (task_id, s.digest) for s, task_id in made if s.key is not None})
-    unnamed = iter(task_id for s, task_id in made if s.key is None)
-    return [known[s.key][0] if s.key is not None else next(unnamed) for s in submissions]
+    placed = _place(tx, fresh, terms)
+    uses = [(s.key, task_id, s.digest if new else s.digest + TWIN) for s, task_id, new in placed if s.key is not None]
+    tx.remember_keys(uses)
+    known.update({key: (task_id, digest) for key, task_id, digest in uses})
+    unnamed = iter([(task_id, new) for s, task_id, new in placed if s.key is None])
+    answers = [_answer(s, *known[s.key]) if s.key is not None else next(unnamed) for s in submissions]
+    return Submitted([task_id for task_id, _ in answers], [created for _, created in answers])
 
 
 def _fresh(submissions: Sequence[Submission], known: dict[str, tuple[int, bytes]]) -> list[Submission]:
@@ -48,14 +61,38 @@ def _fresh(submissions: Sequence[Submission], known: dict[str, tuple[int, bytes]
         elif submission.key not in digests:
             digests[submission.key] = submission.digest
             fresh.append(submission)
-        elif digests[submission.key] != submission.digest:
+        elif digests[submission.key] not in (submission.digest, submission.digest + TWIN):
             raise KeyConflict(submission.key)
     return fresh
+
+
+def _place(tx: Tx, fresh: Sequence[Submission], terms: Terms) -> list[tuple[Submission, int, bool]]:
+    """Store those that have no twin: each with its task, and whether it is new."""
+    twins = unique.twins(tx, fresh)
+    if twins is unique.NONE:
+        return [(s, i, True) for s, i in zip(fresh, tx.insert([_new_task(tx, s, terms) for s in fresh]), strict=True)]
+    new = [s for n, s in enumerate(fresh) if n not in twins.of]
+    ids = iter(tx.insert([_new_task(tx, s, terms) for s in new]))
+    placed: list[tuple[Submission, int, bool]] = []
+    holders: dict[str | None, int] = {}
+    for n, submission in enumerate(fresh):
+        if n in twins.of:
+            task_id = twins.of[n] or holders[submission.unique_key]
+        else:
+            task_id = holders[submission.unique_key] = next(ids)
+        placed.append((submission, task_id, n not in twins.of))
+    if holds := {key: (task_id, tx.now.wall) for key, task_id in holders.items() if key is not None}:
+        tx.hold(holds, twins.known)
+    return placed
+
+
+def _answer(submission: Submission, task_id: int, digest: bytes) -> tuple[int, bool]:
+    return task_id, digest == submission.digest
 
 
 def _new_task(tx: Tx, s: Submission, terms: Terms) -> NewTask:
     run_at = s.run_at if s.run_at is not None else tx.now.wall + (s.delay_ms or 0)
     lane_id = tx.lane(s.queue, s.task_type)
-    return NewTask(
-        lane_id, s.data, s.priority, run_at, s.max_attempts or terms.max_attempts, s.timeout_ms, s.tags, s.options
-    )
+    attempts = s.max_attempts or terms.max_attempts
+    options = unique.named(s.options, s.unique_key)
+    return NewTask(lane_id, s.data, s.priority, run_at, attempts, s.timeout_ms, s.tags, options)

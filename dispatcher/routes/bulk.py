@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from dispatcher.errors import Invalid, NotFinal, NotFound
+from dispatcher.errors import Invalid, NotFinal, NotFound, NotUnique
 from dispatcher.model import FINAL, State, TaskFilter
 from dispatcher.queue import Queue, bulk
 from dispatcher.queue.control import Edit
@@ -79,6 +79,8 @@ def _verdict(task_id: int, verdict: str) -> Response:
         raise NotFound(f"task {task_id}")
     if verdict == "not_final":
         raise NotFinal(task_id)
+    if verdict == "not_unique":
+        raise NotUnique(task_id)
     return show.success({"task_id": task_id, "verdict": verdict})
 
 

@@ -8,7 +8,7 @@ import dataclasses
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, create_model
 
 from dispatcher.config import TEN_YEARS
 from dispatcher.queue.options import Options
@@ -34,6 +34,18 @@ def _moment(value: object) -> datetime:
     if moment.tzinfo is None or not 1970 <= moment.year < 9999:
         raise ValueError("must be after 1970 and say its offset from UTC, like 2026-11-22T09:00:00Z")
     return moment
+
+
+def _unique_for(value: object) -> object:
+    """While the twin is unfinished, or a period."""
+    if value != "unfinished" and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
+        raise ValueError('must be "unfinished" or a number of seconds above 0')
+    if isinstance(value, (int, float)) and value > TEN_YEARS:
+        raise ValueError("must be at most ten years")
+    return value
+
+
+UNIQUE_FOR = {"anyOf": [{"const": "unfinished"}, {"type": "number", "exclusiveMinimum": 0, "maximum": TEN_YEARS}]}
 
 
 class Strict(BaseModel):
@@ -65,6 +77,10 @@ class SubmitTask(Strict):
     idempotency_key: Key | None = Field(None, description="the same key with the same body submits once")
     tags: list[Name] = Field(default_factory=list, max_length=32)
     memory_mb: int | None = Field(None, ge=16, le=2**24, description="MiB; the attempt that needs more fails")
+    unique_key: Key | None = Field(None, description="while a twin with this key exists, its id is the answer")
+    unique_for: Annotated[Any, BeforeValidator(_unique_for), WithJsonSchema(UNIQUE_FOR)] = Field(
+        "unfinished", description="how long a twin counts: while it is unfinished, or seconds since its submit"
+    )
 
 
 class SubmitTasks(Strict):
@@ -80,7 +96,7 @@ class TaskIds(Strict):
 
 
 EDITABLE = frozenset({"task_data", "queue", "priority", "run_at", "delay_seconds", "max_attempts", "timeout_seconds",
-                      "tags"}) | {field.name for field in dataclasses.fields(Options)}  # fmt: skip
+                      "tags"}) | {field.name for field in dataclasses.fields(Options)} - {"unique_key"}  # fmt: skip
 EditTask = create_model(
     "EditTask",
     __base__=Strict,

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from dispatcher.config import VERSION
-from dispatcher.routes import models
+from dispatcher.routes import models, schedules
 from dispatcher.routes.auth import OPEN_PATHS
 from dispatcher.routes.tasks import FILTERS
 
@@ -48,6 +48,12 @@ OPERATIONS = (
     Operation("post", "/tasks/{action}", models.Bulk, "Cancel, retry or delete many tasks, by ids or by filter"),
     Operation("get", "/retention", None, "How long ended tasks are kept"),
     Operation("post", "/retention", models.Retention, "Set how long a queue's ended tasks are kept"),
+    Operation("get", "/schedules", None, "Recurring schedules by name, page by page", query=("limit", "after")),
+    Operation("post", "/schedules", schedules.NewSchedule, "Make a recurring schedule, or look what it would do", 201),
+    Operation("get", "/schedules/{name}", None, "A schedule and its next ticks"),
+    Operation("patch", "/schedules/{name}", schedules.ScheduleChanges, "Change a schedule, pause it, resume it"),
+    Operation("delete", "/schedules/{name}", None, "Delete a schedule; the tasks that it submitted stay"),
+    Operation("post", "/schedules/{name}/run", schedules.RunSchedule, "Submit a schedule's task now", 201),
     Operation("get", "/backup", None, "A copy of the database file; 202 while it is being made", query=("copy",)),
     Operation("post", "/migrate", models.Migrate, "Move the queue into a database, while it goes on", 202),
     Operation("get", "/migrate", None, "How the present move stands, or the last one"),

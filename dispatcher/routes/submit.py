@@ -22,24 +22,33 @@ def blueprint(queue: Queue) -> Blueprint:
     @views.post("/submit-task")
     def submit_task() -> Response:
         asked = body.parse(SubmitTask)
-        task_id = queue.submit([_submission(queue, asked, "task_data")])[0]
+        (task_id,), (created,) = queue.submitted([submission_of(queue, asked, "task_data")])
+        if not created:
+            data = {"task_id": task_id, "task_type": asked.task_type, "created": False}
+            return show.success(data, 200, "There is such a task already")
         data = {"task_id": task_id, "task_type": asked.task_type, "status": "pending"}
         data["max_attempts"] = asked.max_attempts or queue.terms.max_attempts
+        if asked.unique_key is not None:
+            data["created"] = True
         return show.success(data, 201, "Task submitted successfully")
 
     @views.post("/submit-tasks")
     def submit_tasks() -> Response:
         asked = body.parse(SubmitTasks).tasks
-        ids = queue.submit([_submission(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked)])
-        return show.success({"task_ids": ids, "count": len(ids)}, 201)
+        wanted = [submission_of(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked)]
+        ids, created = queue.submitted(wanted)
+        unique = {"created": created} if any(task.unique_key is not None for task in asked) else {}
+        return show.success({"task_ids": ids, "count": len(ids), **unique}, 201)
 
     return views
 
 
-def _submission(queue: Queue, asked: SubmitTask, field: str) -> Submission:
+def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
     """A checked task as the queue takes it. Raises Invalid and TooLarge, naming the field."""
     if asked.run_at is not None and asked.delay_seconds is not None:
         raise Invalid(field.replace("task_data", "delay_seconds"), "not together with run_at")
+    if asked.unique_key is None and asked.unique_for != "unfinished":
+        raise Invalid(field.replace("task_data", "unique_for"), "only together with unique_key")
     data = text_of_data(asked.task_data, field)
     queue.schemas.check(asked.task_type, asked.task_data, field)
     return Submission(
@@ -55,6 +64,8 @@ def _submission(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         key=asked.idempotency_key,
         options=Options(memory_mb=asked.memory_mb).dump(),
         digest=_digest(asked, data) if asked.idempotency_key else b"",
+        unique_key=asked.unique_key,
+        unique_for_ms=None if asked.unique_for == "unfinished" else in_ms(asked.unique_for),
     )
 
 

@@ -32,12 +32,13 @@ from dispatcher.model import (
     TaskRow,
     Upload,
 )
+from dispatcher.store.later import LaterOps, LaterReads
 from dispatcher.store.writer import Serving
 
 T = TypeVar("T")
 
 
-class Tx(Protocol):
+class Tx(LaterOps, Protocol):
     """One operation inside a transaction."""
 
     now: Now
@@ -238,7 +239,7 @@ class Tx(Protocol):
         """Return up to that many free pages of the database to the file system; how many."""
 
 
-class Reader(Protocol):
+class Reader(LaterReads, Protocol):
     """Reads of one moment."""
 
     def task(self, task_id: int) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ LOST = """INSERT INTO upload_trash SELECT u.task_id, u.lease FROM upload_parts A
     ON CONFLICT DO NOTHING"""
 KEEP = """INSERT INTO retention VALUES (%s, %s, %s)
     ON CONFLICT (queue, state) DO UPDATE SET seconds = excluded.seconds"""
-OWN_ROWS = ("task_data", "task_tags", "results", "progress", "task_output", "ended_leases")
+OWN_ROWS = ("task_data", "task_tags", "results", "progress", "task_output", "ended_leases", "unique_keys")
 
 
 class BulkOps(ResultOps):

@@ -10,6 +10,7 @@ from dispatcher.clock import Now
 from dispatcher.model import Output, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
+from dispatcher.store.postgres.later import LaterReads
 from dispatcher.store.postgres.workers import OUTPUT
 from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
@@ -29,7 +30,7 @@ BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes 
 PAGE = 100  # rows that are fetched at a time, so that a page of large results is not held twice
 
 
-class PostgresReader(Pages):
+class PostgresReader(Pages, LaterReads):
     """Reads of one moment (the contract is `store/base.py`)."""
 
     MARK = "%s"

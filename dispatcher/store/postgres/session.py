@@ -18,9 +18,10 @@ import psycopg
 
 from dispatcher.clock import Clock, Now
 from dispatcher.errors import OutcomeUnknown, Unavailable
+from dispatcher.store.postgres.again import Again
 from dispatcher.store.postgres.clock import NOW, DatabaseClock
 from dispatcher.store.postgres.connecting import AWAY, BY_CHANCE, DAMAGED, IDLE_MS, LOCK_MS, REFUSED, cause, connect
-from dispatcher.store.postgres.tx import Again, PostgresTx
+from dispatcher.store.postgres.tx import PostgresTx
 from dispatcher.store.postgres.watchdog import Watchdog
 from dispatcher.store.writer import GroupFailed, RunAgain
 

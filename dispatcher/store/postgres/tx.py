@@ -9,9 +9,11 @@ import psycopg
 
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
+from dispatcher.store.postgres.again import Again
 from dispatcher.store.postgres.bulk import BulkOps
 from dispatcher.store.postgres.counts import FLUSH, READY, Counts
 from dispatcher.store.postgres.heads import Heads
+from dispatcher.store.postgres.later import LaterOps
 from dispatcher.store.postgres.leases import LeaseOps
 from dispatcher.store.postgres.watchdog import Watchdog
 from dispatcher.store.postgres.workers import WorkerOps
@@ -56,11 +58,7 @@ SILENT_SPELL = "SELECT id FROM spells WHERE seen_at < %s ORDER BY id LIMIT 1 FOR
 SPELL_IS_OVER_MS = 3_600_000
 
 
-class Again(Exception):
-    """Another dispatcher came first; the whole group is run once more and will see what that one did."""
-
-
-class PostgresTx(LeaseOps, WorkerOps, BulkOps):
+class PostgresTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: psycopg.Connection, now: Now, watchdog: Watchdog) -> None:

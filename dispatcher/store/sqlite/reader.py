@@ -11,6 +11,7 @@ from dispatcher.model import Output, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
 from dispatcher.store.sqlite.counts import READY
+from dispatcher.store.sqlite.later import LaterReads
 from dispatcher.store.sqlite.workers import OUTPUT
 from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
@@ -28,7 +29,7 @@ OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
 BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
 
 
-class SqliteReader(Pages):
+class SqliteReader(Pages, LaterReads):
     """Reads of one moment (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:

@@ -11,6 +11,7 @@ from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
 from dispatcher.store.sqlite.bulk import BulkOps
 from dispatcher.store.sqlite.counts import READY, Counts
+from dispatcher.store.sqlite.later import LaterOps
 from dispatcher.store.sqlite.leases import LeaseOps
 from dispatcher.store.sqlite.workers import WorkerOps
 
@@ -20,7 +21,7 @@ COLD = frozenset({"data", "options"})  # what an edit may change beside the hot 
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 
 
-class SqliteTx(LeaseOps, WorkerOps, BulkOps):
+class SqliteTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:

@@ -1,0 +1,36 @@
+"""Fires the ticks of recurring schedules. Without a schedule that is due it only reads."""
+
+import logging
+
+from dispatcher.clock import Now
+from dispatcher.maintenance.scheduler import pause_until
+from dispatcher.queue import Queue
+from dispatcher.queue.recurring import Schedules
+
+log = logging.getLogger("taskmill.recurring")
+LONGEST_PAUSE_S = 0.5  # so long may a schedule that another dispatcher made or changed go unseen
+
+
+class Recurring:
+    """Any number of dispatchers do this at the same time, and each tick is fired once."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue, self._schedules = queue, Schedules(queue)
+        self._next: int | None = None
+
+    def run_once(self, now: Now) -> int:
+        """Fire everything that is due; how many tasks."""
+        tasks, self._next = 0, None
+        while (tick := self._schedules.next_tick()) is not None and tick <= now.wall and not self._queue.draining:
+            fired = self._schedules.fire()
+            tasks += fired.tasks
+            if not fired.schedules:
+                break
+        self._next = tick
+        if tasks:
+            log.debug("%d tasks of schedules submitted", tasks)
+        return tasks
+
+    def pause(self) -> float:
+        """Seconds until the next tick."""
+        return pause_until(self._next, self._queue.now().wall, LONGEST_PAUSE_S)
