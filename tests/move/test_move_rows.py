@@ -83,6 +83,9 @@ def _fill(db: apsw.Connection) -> None:
         ("ended_leases", (9, 1, -1, 1, 2, 1, "expired", 0, 1, 2, None)),
         ("task_types", ("noop", None, 1)),
         ("task_types", ("x", '{"type": "object"}', 1)),
+        ("schedules", ("a", "0 3 * * *", "UTC", None, "skip", 0, "{}", ODD, BIG, None, None, None, 1, 2)),
+        ("schedules", (ODD, None, "UTC", BIG, "all", 1, "{}", "{}", None, 5, BIG, ODD, 1, 2)),
+        ("unique_keys", (ODD, 1, BIG)),
     ]
     for number, state in enumerate([s.value for s in State] * 2, 1):
         row = _task(number, state)
