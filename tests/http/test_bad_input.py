@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from http_helpers import Api, Reply
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -676,6 +676,7 @@ def test_generated_requests(api: Api) -> None:
     )
     def one(method: str, path: str, query: dict[str, str], kind: str, body: bytes | None) -> None:
         path, _, more = path.partition("?")
+        assume(method != "DELETE" or not path.startswith("/task/"))  # which deletes an ended task, as it should
         before = api.version()
         reply = api.ask(method, path, body, query_string=query or more, content_type=kind)
         never_fails(api, before, reply, head=method == "HEAD")

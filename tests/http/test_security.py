@@ -179,7 +179,7 @@ def test_a_failure_says_nothing_of_our_insides(api: Api, monkeypatch: pytest.Mon
     def fail(*_: Any) -> None:
         raise RuntimeError("the secret /path/to/insides")
 
-    for name in ("submit", "task", "claim"):
+    for name in ("submitted", "task", "claim"):
         monkeypatch.setattr(api.queue, name, fail)
     asked = {"worker_id": "w", "instance_id": "i", "request_id": 1, "max_tasks": 1}
     with caplog.at_level(logging.ERROR):

@@ -12,7 +12,7 @@ from doubles import wait_until
 from process_helpers import HANDLERS
 from whole_system import System
 
-LIMIT, PRIMES = 2_000_000, 148_933
+LIMIT, PRIMES = 5_000_000, 348_513
 
 SAYING = """
 import os, time
