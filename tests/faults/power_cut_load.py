@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from dispatcher.clock import Now
 from dispatcher.model import End, Granted, LeaseName, Progress, State, TaskFilter
-from dispatcher.queue import Queue
+from dispatcher.queue import Queue, retention
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
@@ -349,8 +349,16 @@ class Load:
 
     def _prune(self) -> Op:
         state, before = self.rng.choice(FINAL), self.clock.wall - self.rng.randrange(20_000)
-        prune = partial(self.queue.prune, state, before, self.rng.randint(1, 8))
-        return Op(prune, lambda _: self._look([i for i, told in self.told.items() if told.state == state]))
+        limit = self.rng.randint(1, 8)
+
+        def prune(tx: Any) -> None:
+            for lane_id in tx.counts.lanes:
+                retention.prune(tx, retention.Due(state, lane_id, before), limit)
+
+        return Op(
+            partial(self.queue.store.write, prune),
+            lambda _: self._look([i for i, told in self.told.items() if told.state == state]),
+        )
 
     # the books
     def _tell(self, task_id: int, **news: Any) -> None:
