@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from cli import backup, control, doctor, migrate, restore, retention, schedules, tasks, workers
+from cli import backup, control, doctor, migrate, queues, restore, retention, schedules, tasks, workers
 from cli.errors import FAILED, INTERRUPTED, USAGE, Failed
 from client.errors import ClientError, Unreachable
 from common.settings import SettingError
@@ -40,6 +40,8 @@ app.command("retention")(retention.command)
 app.command("schedules")(schedules.schedules)
 app.command("schedule")(schedules.schedule)
 app.command("unschedule")(schedules.unschedule)
+for command in (queues.queues, queues.pause, queues.unpause, queues.limit, queues.why):
+    app.command(command.__name__)(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from client import bodies, config, urls
 from client.control import Control
 from client.errors import BadReply, Refused, Rejected, StillOpen, TaskCancelled, TaskFailed
 from client.failover import Failover, connect
+from client.queues import QueueCalls
 from client.retry import Retry, Timing
 from client.schedules import LaterCalls
 from client.transport import Transport
@@ -24,7 +25,7 @@ _SLACK = 10.0  # seconds that an answer may take beyond the wait it was asked fo
 _BULK_TIMEOUT = 120.0
 
 
-class Client(Control, LaterCalls, WorkerCalls):
+class Client(Control, LaterCalls, QueueCalls, WorkerCalls):
     """A dispatcher's client; thread-safe, and a context manager that closes its connections.
 
     `url` and `token` default to the settings DISPATCHER_URL and DISPATCHER_TOKEN. `url` may name several dispatchers
@@ -77,6 +78,8 @@ class Client(Control, LaterCalls, WorkerCalls):
         timeout_seconds: float | None = None,
         tags: Sequence[str] = (),
         memory_mb: int | None = None,
+        requires: Sequence[str] = (),
+        key: str | None = None,
         idempotency_key: str | None = None,
         unique_key: str | None = None,
         unique_for: float | None = None,
@@ -84,13 +87,15 @@ class Client(Control, LaterCalls, WorkerCalls):
         """The id of the task, new or submitted before under the same `idempotency_key`, or that of its twin under the
         same `unique_key` (`submit_unique` tells which).
 
-        `run_at` is a datetime with a zone or RFC 3339 text. Raises JsonError (a ValueError) naming the path when
-        `data` is not JSON, Rejected naming the field that the dispatcher refuses.
+        `requires` names labels that its worker must have; `key` (like user:42) is what a queue's limit for each key
+        counts; `run_at` is a datetime with a zone or RFC 3339 text. Raises JsonError (a ValueError) naming the path
+        when `data` is not JSON, Rejected naming the field that the dispatcher refuses.
         """
         task = {
             "task_type": task_type, "task_data": data, "queue": queue, "priority": priority, "run_at": run_at,
             "delay_seconds": delay_seconds, "max_attempts": max_attempts, "timeout_seconds": timeout_seconds,
-            "tags": list(tags) or None, "memory_mb": memory_mb, "unique_key": unique_key, "unique_for": unique_for,
+            "tags": list(tags) or None, "memory_mb": memory_mb, "requires": list(requires) or None, "key": key,
+            "unique_key": unique_key, "unique_for": unique_for,
         }  # fmt: skip
         body = bodies.task_text(task, idempotency_key or bodies.new_key()).encode("utf-8")
         return int(self._call("POST", "/submit-task", body)["task_id"])
@@ -172,6 +177,9 @@ class Client(Control, LaterCalls, WorkerCalls):
 
     def _post(self, path: str, fields: Mapping[str, Any], timeout: float = 30.0) -> Any:
         return self._call("POST", path, json_profile.dump(fields).encode("utf-8"), timeout)
+
+    def _send(self, method: str, path: str, fields: Mapping[str, Any]) -> Any:
+        return self._call(method, path, json_profile.dump(fields).encode("utf-8"))
 
     def _pages(self, query: dict[str, Any]) -> Iterator[Task]:
         while True:

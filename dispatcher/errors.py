@@ -99,6 +99,15 @@ class InstanceDead(DispatcherError):
         super().__init__("instance_id: reported dead; start anew under a fresh instance_id")
 
 
+class BacklogFull(DispatcherError):
+    """A queue takes no more waiting tasks; nothing of the request was stored."""
+
+    status, code, retry_after = 429, "backlog_full", 5
+
+    def __init__(self, queue: str, limit: int) -> None:
+        super().__init__(f"queue: {queue} has no room for these tasks, at most {limit} may wait in it")
+
+
 class TooLarge(DispatcherError):
     """Something passes its limit."""
 

@@ -40,6 +40,9 @@ SILENT = frozenset({End.EXPIRED, End.UNLISTED})  # the ends that a heartbeat may
 LOST = SILENT | {End.DIED}  # the ends in which nobody said that the attempt failed
 
 
+KEYED = "#key"  # stands among what a lane requires when its tasks have keys; no label can be called so
+
+
 class Lane(NamedTuple):
     """(queue, task_type, requires): what a worker is or is not eligible for."""
 
@@ -47,6 +50,11 @@ class Lane(NamedTuple):
     queue: str
     task_type: str
     requires: tuple[str, ...]
+
+    @property
+    def keyed(self) -> bool:
+        """Whether its tasks have keys (`store/keys.py`)."""
+        return KEYED in self.requires
 
 
 class LeaseName(NamedTuple):
@@ -82,6 +90,7 @@ class NewTask(NamedTuple):
     timeout_ms: int | None
     tags: tuple[str, ...]
     options: str | None = None  # what it rarely asks for, as JSON text; None when nothing
+    key: str | None = None  # what it shares with others, in a lane of tasks with keys
 
 
 class TaskRow(NamedTuple):
@@ -108,6 +117,7 @@ class TaskRow(NamedTuple):
     lease_length: int | None
     lease_provisional: int
     lease_misses: int
+    held: int = 0
 
 
 class Instance(NamedTuple):
@@ -281,3 +291,25 @@ class Orders:
     def as_dict(self) -> dict[str, Any]:
         """The shape on the wire."""
         return {"state": self.state, **({"now": True} if self.now else {}), "cancel": list(self.cancel)}
+
+
+class QueueSettings(NamedTuple):
+    """How a queue is run; None: no limit. The column order of `queues`."""
+
+    queue: str
+    paused: bool = False
+    max_running: int | None = None
+    rate_count: int | None = None  # tasks that may start in each `rate_ms`
+    rate_ms: int | None = None
+    weight: int | None = None  # its part of a claim beside other queues; None is 1
+    max_waiting: int | None = None
+    key_running: int | None = None  # of each key
+
+
+class QueueUse(NamedTuple):
+    """How far a queue's limits are used up; `bucket` and `bucket_at` are what `spend` stored last."""
+
+    running: int
+    waiting: int
+    bucket: int | None = None
+    bucket_at: int | None = None

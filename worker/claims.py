@@ -54,7 +54,7 @@ class Claims:
             "protocol": 1,
             "task_types": task_types,
             "queues": list(settings.worker_queues) or None,
-            "labels": list(settings.worker_labels),
+            "labels": settings.labels(),
         }
         self._worker_id = settings.worker_id
         self._parked: Claim | None = None

@@ -12,6 +12,7 @@ from common.settings import ROOT, Seconds, SettingError, environment, load, sett
 
 VERSION = "0.1.0"
 INLINE_RESULT_BYTES = 256 * 1024  # a larger result is put raw (docs/protocol.md)
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.:-]")
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -54,6 +55,11 @@ class WorkerSettings:
     def least(self) -> int:
         """How many children there are even without work."""
         return self.worker_min or (1 if self.worker_max else self.worker_concurrency)
+
+    def labels(self) -> list[str]:
+        """What this worker has to offer: its labels, and the name of its host."""
+        host = _NO_NAME.sub("-", socket.gethostname())[:100]
+        return list(dict.fromkeys((*self.worker_labels, f"host:{host}")))
 
     def task_paths(self) -> tuple[Path, ...]:
         """The folders with handlers: `tasks/`, then those of TASKS_PATH in their order."""

@@ -14,7 +14,7 @@ def registration(settings: WorkerSettings, found: Probe) -> dict[str, Any]:
         "slots": found.slots,
         "concurrency": settings.most,
         "queues": list(settings.worker_queues) or None,
-        "labels": list(settings.worker_labels),
+        "labels": settings.labels(),
         "version": VERSION,
         "python": platform.python_version(),
     }

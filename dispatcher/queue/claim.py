@@ -1,13 +1,13 @@
 """Claim: who gets which tasks. A claim never ends leases and, when it gets nothing, writes nothing (I10)."""
 
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeGuard, TypeVar
 
 from dispatcher.errors import InstanceDead
-from dispatcher.model import End, Grant, Granted, Instance, Lane, LeaseEnd, LeaseName, Orders, State
+from dispatcher.model import KEYED, End, Grant, Granted, Instance, Lane, LeaseEnd, LeaseName, Orders, State
 from dispatcher.queue.terms import PROVISIONAL_MS, Terms
+from dispatcher.queue.turns import take, turns
 from dispatcher.store.base import Tx
 
 MaybeInstance = TypeVar("MaybeInstance", Instance, Instance | None)
@@ -51,8 +51,8 @@ def grant(tx: Tx, asked: Claim, lanes: Iterable[Lane], terms: Terms, provisional
     """Lease ready tasks of those lanes that are eligible, fairly between queues; a dead instance gets none. Another
     dispatcher may have answered the number meanwhile: then what that one granted is repeated. One that waits
     (`provisional`) is passed over while another dispatcher has its instance in hand."""
-    queues = _by_queue(lanes, asked)
-    if asked.max_tasks <= 0 or not queues:
+    queues = turns(tx, _by_queue(lanes, asked)) if asked.max_tasks > 0 else []
+    if not queues:
         return []
     meet = tx.meet_at_once if provisional else tx.meet
     instance = meet(asked.instance_id, asked.worker_id)
@@ -63,7 +63,7 @@ def grant(tx: Tx, asked: Claim, lanes: Iterable[Lane], terms: Terms, provisional
     if instance.ordered:
         return []
     length = PROVISIONAL_MS if provisional else terms.lease_ms
-    taken = _take_fairly(tx, queues, asked, Grant(instance.id, asked.request_id, length, provisional))
+    taken = take(tx, queues, asked.max_tasks, Grant(instance.id, asked.request_id, length, provisional), ANSWER_CHARS)
     granted = _fitting(tx, taken)
     if granted:
         tx.answered(instance.id, asked.request_id)
@@ -73,14 +73,14 @@ def grant(tx: Tx, asked: Claim, lanes: Iterable[Lane], terms: Terms, provisional
 def claim_classic(tx: Tx, worker_id: str, terms: Terms, types: frozenset[str] | None = None) -> Granted | None:
     """Lease one task the classic way: no instance, no numbers; any type and any queue unless types are named."""
     asked = Claim(worker_id, "", 0, 1, task_types=types)
-    queues = _by_queue(tx.ready_lanes(), asked)
+    queues = turns(tx, _by_queue(tx.ready_lanes(), asked))
     if not queues:
         return None
     instance = tx.meet(None, worker_id)
     if instance.ordered:
         return None
     number = instance.answered + 1  # a classic client sends none; ours says which of its leases is the newest
-    granted = _take_fairly(tx, queues, asked, Grant(instance.id, number, terms.lease_ms, False))
+    granted = take(tx, queues, 1, Grant(instance.id, number, terms.lease_ms, False), ANSWER_CHARS)
     if granted:
         tx.answered(instance.id, number)
     return granted[0] if granted else None
@@ -123,22 +123,21 @@ def _repeat(tx: Tx, instance: Instance, request: int, terms: Terms) -> list[Gran
     return [task._replace(length=terms.lease_ms) for name, task in held.items() if name in live]
 
 
-def _by_queue(lanes: Iterable[Lane], asked: Claim) -> list[list[int]]:
-    """The eligible lanes of each queue; which comes first is drawn by lot, so that none is always last."""
+def _by_queue(lanes: Iterable[Lane], asked: Claim) -> dict[str, list[int]]:
+    """The eligible lanes of each queue."""
     queues: dict[str, list[int]] = {}
     for lane in lanes:
         if _eligible(lane, asked):
             queues.setdefault(lane.queue, []).append(lane.id)
-    groups = [queues[name] for name in sorted(queues)]
-    turn = random.randrange(len(groups)) if groups else 0  # noqa: S311  fairness, not a secret
-    return groups[turn:] + groups[:turn]
+    return queues
 
 
 def _eligible(lane: Lane, asked: Claim) -> bool:
+    """Whether a claim may take tasks of a lane."""
     return (
         (asked.task_types is None or lane.task_type in asked.task_types)
         and (asked.queues is None or lane.queue in asked.queues)
-        and asked.labels.issuperset(lane.requires)
+        and (not lane.requires or all(label in asked.labels or label == KEYED for label in lane.requires))
     )
 
 
@@ -154,19 +153,3 @@ def _fitting(tx: Tx, taken: list[Granted]) -> list[Granted]:
     rest = [LeaseName(task.task_id, task.token) for task in taken[fitting:]]
     tx.end([LeaseEnd(name, End.RELEASED, None, False, State.PENDING) for name in rest])
     return taken[:fitting]
-
-
-def _take_fairly(tx: Tx, queues: list[list[int]], asked: Claim, terms: Grant) -> list[Granted]:
-    """Equal shares of each queue, what one leaves goes to the others; as much as an answer holds."""
-    granted: list[Granted] = []
-    room = ANSWER_CHARS
-    while queues and (left := asked.max_tasks - len(granted)) > 0:
-        share, rest = divmod(left, len(queues))
-        wanted = [(lanes, share + (place < rest)) for place, lanes in enumerate(queues)]
-        took = []
-        for lanes, n in wanted:
-            took.append(tx.take(lanes, n if room > 0 else 0, terms, room))
-            room -= sum(task.chars for task in took[-1]) if len(wanted) > 1 else 0
-        granted += [task for tasks in took for task in tasks]
-        queues = [lanes for (lanes, n), tasks in zip(wanted, took, strict=True) if len(tasks) == n]
-    return granted

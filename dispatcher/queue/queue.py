@@ -11,6 +11,7 @@ from dispatcher.clock import Now
 from dispatcher.errors import NotFound
 from dispatcher.model import Granted, LeaseName, Orders, Output, State, TaskFilter, TaskRow, Upload
 from dispatcher.queue import control, death, retention, silence, uploads, workers
+from dispatcher.queue.asks import Asks
 from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders, orders_for
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
 from dispatcher.queue.rates import Rates
@@ -34,6 +35,7 @@ class Queue:
     def __init__(self, store: Store, terms: Terms | None = None, most_waiting: int = 10_000) -> None:
         self.store, self.terms = store, terms or Terms()
         self.waiting, self.watchers, self.rates = Waiting(self.terms), Watchers(), Rates()
+        self.asks = Asks()
         self._places = threading.Semaphore(most_waiting)  # each request that waits holds a thread of the server
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())
@@ -94,7 +96,7 @@ class Queue:
                 self._places.release()
 
     def _claim(self, asked: Claim) -> Claimed:
-        outdated = self.waiting.outdated(asked)
+        outdated = self._heard(asked)
         parked = Parked(asked)
         try:
             answer = self.store.write(lambda tx: self._claim_or_park(tx, parked, outdated))
@@ -107,6 +109,11 @@ class Queue:
         if served:
             return self._note_waits(served)
         return self.store.write(lambda tx: Claimed((), False, orders_for(tx, asked.instance_id)))
+
+    def _heard(self, asked: Claim) -> bool:
+        """Note a claim; whether it is outdated."""
+        self.asks.note(asked, self.store.now().steady)
+        return self.waiting.outdated(asked)
 
     def _claim_or_park(self, tx: Tx, parked: Parked, outdated: bool) -> Claimed | None:
         asked = parked.asked
@@ -126,6 +133,7 @@ class Queue:
 
     def claim_classic(self, worker_id: str, types: frozenset[str] | None = None) -> Granted | None:
         """Lease one task the classic way."""
+        self.asks.note(Claim(worker_id, "", 0, 1, task_types=types), self.store.now().steady)
         return self.store.write(lambda tx: claim_classic(tx, worker_id, self.terms, types))
 
     # report
@@ -133,7 +141,7 @@ class Queue:
         self, outcomes: Sequence[Outcome], instance_id: str, then: Claim | None = None
     ) -> tuple[list[Verdict], Orders, Claimed | None]:
         """A verdict for each outcome; with `then` also a claim that never waits, in the same transaction."""
-        outdated = self.waiting.outdated(then) if then else False
+        outdated = self._heard(then) if then else False
         lean = uploads.lean(outcomes)
         answer = self.store.write(lambda tx: self._report(tx, lean, instance_id, then, outdated))
         self.rates.ran(o.run_ms / 1000 for o in outcomes if o.run_ms is not None)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from dispatcher.model import LOST, SILENT, End, EndedLease, Instance, LeaseEnd, LeaseName, State, TaskRow
 from dispatcher.queue.terms import Terms
+from dispatcher.queue.turns import may_return
 from dispatcher.store.base import Tx
 
 REASONS = {
@@ -49,7 +50,7 @@ def take_back(tx: Tx, instance: Instance, names: Sequence[LeaseName], terms: Ter
     for name, ended in tx.ended(names).items():
         row = rows[name.task_id]
         allowed = ended.instance == instance.id and _may_return(tx, row, ended)
-        if allowed and tx.revive(ended, terms.silence_ms, count=not ended.charged):
+        if allowed and may_return(tx, row) and tx.revive(ended, terms.silence_ms, count=not ended.charged):
             back.add(name)
     return back
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dispatcher.errors import KeyConflict
-from dispatcher.model import NewTask
+from dispatcher.model import KEYED, NewTask
 from dispatcher.queue import unique
 from dispatcher.queue.terms import Terms
+from dispatcher.queue.turns import check_backlog
 from dispatcher.store.base import Tx
 
 TWIN = b"twin"  # ends the digest of a submit that was answered with its twin: so is its repeat
@@ -27,6 +28,8 @@ class Submission(NamedTuple):
     key: str | None = None
     digest: bytes = b""
     options: str | None = None  # what it rarely asks for (`options.py`), as JSON text
+    requires: tuple[str, ...] = ()  # labels that a worker must have
+    limit_key: str | None = None  # `key` on the wire: what the queue's limit for each key counts
     unique_key: str | None = None
     unique_for_ms: int | None = None  # None: while the twin is unfinished
 
@@ -69,9 +72,10 @@ def _fresh(submissions: Sequence[Submission], known: dict[str, tuple[int, bytes]
 def _place(tx: Tx, fresh: Sequence[Submission], terms: Terms) -> list[tuple[Submission, int, bool]]:
     """Store those that have no twin: each with its task, and whether it is new."""
     twins = unique.twins(tx, fresh)
+    new = [s for n, s in enumerate(fresh) if n not in twins.of]
+    check_backlog(tx, (s.queue for s in new))
     if twins is unique.NONE:
         return [(s, i, True) for s, i in zip(fresh, tx.insert([_new_task(tx, s, terms) for s in fresh]), strict=True)]
-    new = [s for n, s in enumerate(fresh) if n not in twins.of]
     ids = iter(tx.insert([_new_task(tx, s, terms) for s in new]))
     placed: list[tuple[Submission, int, bool]] = []
     holders: dict[str | None, int] = {}
@@ -92,7 +96,8 @@ def _answer(submission: Submission, task_id: int, digest: bytes) -> tuple[int, b
 
 def _new_task(tx: Tx, s: Submission, terms: Terms) -> NewTask:
     run_at = s.run_at if s.run_at is not None else tx.now.wall + (s.delay_ms or 0)
-    lane_id = tx.lane(s.queue, s.task_type)
+    requires = tuple(sorted(set(s.requires)))
+    lane_id = tx.lane(s.queue, s.task_type, requires if s.limit_key is None else (KEYED, *requires))
     attempts = s.max_attempts or terms.max_attempts
     options = unique.named(s.options, s.unique_key)
-    return NewTask(lane_id, s.data, s.priority, run_at, attempts, s.timeout_ms, s.tags, options)
+    return NewTask(lane_id, s.data, s.priority, run_at, attempts, s.timeout_ms, s.tags, options, s.limit_key)

@@ -40,6 +40,7 @@ class Waiting:
         self._parked: dict[str, Parked] = {}
         self._highest: dict[str, int] = {}
         self._closed = False
+        self.wakes: dict[str, int] = {}  # queues that their rate holds back, and until when (steady clock)
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -92,6 +93,8 @@ class Waiting:
 
     def serve(self, tx: Tx) -> Serving | None:
         """Grant what became ready in this transaction to those that wait for it, the longest waiting first."""
+        tx.settle_keys()
+        self._note_wakes(tx)
         if not self._parked or not tx.fresh_lanes():
             return None
         served = _Served(self)
@@ -100,7 +103,22 @@ class Waiting:
         except BaseException:  # what was granted is undone, and the next try may fail as well: they shall not hang
             served.settle(Unavailable("the waiting claims could not be served"))
             raise
+        self._note_wakes(tx)
         return served if served.answers else None
+
+    def _note_wakes(self, tx: Tx) -> None:
+        if tx.wakes:
+            with self._lock:
+                self.wakes.update(tx.wakes)
+            tx.wakes.clear()
+
+    def due(self, now: int) -> list[str]:
+        """The queues whose rate lets something start by now, once; none while nobody waits."""
+        with self._lock:
+            due = [queue for queue, at in self.wakes.items() if at <= now]
+            for queue in due:
+                del self.wakes[queue]
+            return due if self._parked else []
 
     def _serve_hungry(self, tx: Tx, served: list[tuple[Parked, Claimed]]) -> None:
         for parked in self._hungry():

@@ -81,6 +81,31 @@ class SubmitTask(Strict):
     unique_for: Annotated[Any, BeforeValidator(_unique_for), WithJsonSchema(UNIQUE_FOR)] = Field(
         "unfinished", description="how long a twin counts: while it is unfinished, or seconds since its submit"
     )
+    requires: list[Name] = Field(default_factory=list, max_length=16, description="labels that its worker must have")
+    key: Key | None = Field(None, description="like user:42; the queue's key_running limits how many of one key run")
+
+
+class Rate(Strict):
+    """So many starts in a stretch of time."""
+
+    count: int = Field(ge=1, le=1_000_000)
+    period_seconds: float = Field(ge=0.1, le=30 * 86400)
+
+
+class QueueChanges(Strict):
+    """Settings of a queue to be changed; null takes a limit away."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"max_running": 10, "rate": None}]})
+    paused: bool | None = None
+    max_running: int | None = Field(None, ge=0, le=1_000_000, description="tasks of the queue that run at a time")
+    rate: Rate | None = Field(None, description="tasks of the queue that may start in a stretch of time")
+    weight: int | None = Field(None, ge=1, le=1_000, description="its part of the work beside other queues; null is 1")
+    max_waiting: int | None = Field(None, ge=0, le=MAX_INT, description="above it submits are answered 429")
+    key_running: int | None = Field(None, ge=1, le=1_000_000, description="tasks of one key that run at a time")
+
+
+class Nothing(Strict):
+    """An empty object, where a path says it all."""
 
 
 class SubmitTasks(Strict):

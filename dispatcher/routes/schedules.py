@@ -214,6 +214,8 @@ def _task_said(schedule: Schedule) -> dict[str, Any]:
     for name, value in rules.told(schedule).items():
         if name == "options":
             said.update(json.loads(value))
+        elif name == "limit_key":
+            said["key"] = value
         elif name == "unique_for_ms":
             said["unique_for"] = value / 1000
         elif name.endswith("_ms"):

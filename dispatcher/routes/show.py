@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response
 
 from common import json_profile
-from dispatcher.model import Granted, LeaseName, Output
+from dispatcher.model import KEYED, Granted, LeaseName, Output
 from dispatcher.queue.claim import Claimed
 
 CLAIMED = '{"task_id":%d,"task_type":"%s","queue":"%s","lease_id":"%s","attempt":%d,"max_attempts":%d,"lease_seconds":%s,"timeout_seconds":%s,"task_data":%s%s%s}'  # noqa: E501  one line of JSON
@@ -70,6 +70,7 @@ def _granted(task: Granted) -> str:
 def task(row: Mapping[str, Any], output: Output | None = None) -> str:
     """One task with everything, as JSON text; fields of a result object stand at the top level too."""
     own = {**_own(row), "attempts_log": [_attempt(ended) for ended in row["ended"]]}
+    own["waiting_because"] = row.get("waiting_because")
     result = json.loads(row["result"]) if row["result"] is not None else None
     taken = own.keys() | {"task_data", "result", "result_ref", "partial"}
     extra = {key: value for key, value in result.items() if key not in taken} if isinstance(result, dict) else {}
@@ -90,6 +91,8 @@ def _spliced(own: Mapping[str, Any], row: Mapping[str, Any], more: str = "") -> 
 def _own(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: row[name] for name in SAME}
     shown["tags"] = json.loads(row["tags"]) if row["tags"] else []
+    shown["requires"] = [label for label in json.loads(row["requires"]) if label != KEYED]
+    shown["key"] = row["limit_key"]
     shown.update({name: moment(row[name]) for name in ("created_at", "run_at", "started_at", "finished_at")})
     shown["timeout_seconds"], shown["run_seconds"] = seconds(row["timeout_ms"]), seconds(row["run_ms"])
     shown["cancel_requested"] = row["cancel_requested_at"] is not None

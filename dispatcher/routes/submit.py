@@ -63,6 +63,8 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         tags=tuple(asked.tags),
         key=asked.idempotency_key,
         options=Options(memory_mb=asked.memory_mb).dump(),
+        requires=tuple(asked.requires),
+        limit_key=asked.key,
         digest=_digest(asked, data) if asked.idempotency_key else b"",
         unique_key=asked.unique_key,
         unique_for_ms=None if asked.unique_for == "unfinished" else in_ms(asked.unique_for),

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 
 from dispatcher.errors import Invalid, NotFound
 from dispatcher.model import State, TaskFilter
-from dispatcher.queue import Queue
+from dispatcher.queue import Queue, why
 from dispatcher.routes import body, show
 from dispatcher.routes.models import NAME, WaitTasks
 
@@ -23,7 +23,8 @@ def blueprint(queue: Queue) -> Blueprint:
     def get_task(task_id: int) -> Response:
         body.known_arguments("wait")
         row = queue.task(known(task_id), body.query_seconds("wait", 25))
-        return show.envelope(show.task(row, queue.output(task_id)))
+        told = {**row, "waiting_because": why.because(queue, row)}
+        return show.envelope(show.task(told, queue.output(task_id)))
 
     @views.get("/task/<int:task_id>/result")
     def get_result(task_id: int) -> Response:

@@ -26,6 +26,8 @@ from dispatcher.model import (
     NewTask,
     Output,
     Progress,
+    QueueSettings,
+    QueueUse,
     State,
     Success,
     TaskFilter,
@@ -43,6 +45,7 @@ class Tx(LaterOps, Protocol):
 
     now: Now
     finished: list[int]
+    wakes: dict[str, int]  # queues that their rate holds back, and when it lets the next task start (steady clock)
 
     # lanes and submits
     def lane(self, queue: str, task_type: str, requires: tuple[str, ...] = ()) -> int:
@@ -65,6 +68,37 @@ class Tx(LaterOps, Protocol):
 
     def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
         """Bind idempotency keys to (task_id, digest)."""
+
+    # queues and keys
+    def queue_settings(self) -> Mapping[str, QueueSettings]:
+        """The settings of the queues that have any; of what another dispatcher changed at most a second old."""
+
+    def configure(self, queue: str, changes: Mapping[str, Any]) -> QueueSettings:
+        """Change settings of a queue; how they are then."""
+
+    def announce_settings(self) -> None:
+        """After settings were changed and committed: what other dispatchers began before cannot commit any more."""
+
+    def look_at_queue(self, queue: str) -> QueueUse:
+        """How far a queue's limits are used up."""
+
+    def lock_queue(self, queue: str) -> QueueUse | None:
+        """The same, judged by one dispatcher at a time from here on; None when another has it in hand."""
+
+    def spend(self, queue: str, bucket: int, at: int) -> None:
+        """Store the bucket of a queue's rate; the queue is locked."""
+
+    def freshen(self, queue: str) -> None:
+        """Count a queue's ready lanes among the fresh ones."""
+
+    def settle_keys(self) -> None:
+        """Let in what the limits of keys allow after what this transaction did; done at its end in any case."""
+
+    def key_has_room(self, task_id: int) -> bool:
+        """Whether the key of a task allows it to be leased; the key is locked."""
+
+    def resettle_keys(self, queue: str, after: str, limit: int) -> str | None:
+        """Bring the next keys of a queue to its limit, in the order of their names; how far this came, None: done."""
 
     # instances
     def instance(self, instance_id: str) -> Instance | None:
@@ -293,6 +327,18 @@ class Reader(LaterReads, Protocol):
 
     def live_leases(self) -> int:
         """How many leases are live."""
+
+    def queue_settings(self) -> dict[str, QueueSettings]:
+        """The settings of the queues that have any."""
+
+    def queue_use(self, queue: str) -> QueueUse:
+        """How far a queue's limits are used up."""
+
+    def key_of(self, task_id: int) -> tuple[str, int] | None:
+        """The key of a task, and how many tasks of that key in its queue are ready or leased; None without a key."""
+
+    def before(self, task_id: int, limit: int) -> int:
+        """How many ready tasks of its queue stand before this ready one, counted up to the limit."""
 
     def type_schemas(self) -> dict[str, str | None]:
         """The registered task types and their payload schemas."""

@@ -6,13 +6,16 @@ from typing import Any
 from dispatcher.model import State, TaskFilter
 from dispatcher.store.packing import unpack_text
 
-VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.priority, t.attempts, t.max_attempts,
-    t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at, t.cancel_requested_at, t.lease,
-    i.worker_id AS assigned_to, d.data, d.tags, d.options, p.done, p.total, p.note, r.body AS result, r.packed,
+VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS status, t.priority, t.attempts,
+    t.max_attempts, t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at,
+    t.cancel_requested_at, t.lease,
+    i.worker_id AS assigned_to, d.data, d.tags, d.options, t.ready, t.held, k.key AS limit_key,
+    p.done, p.total, p.note, r.body AS result, r.packed,
     r.run_ms, u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
         (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
     FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
+    LEFT JOIN task_keys AS k ON k.task_id = t.id
     LEFT JOIN instances AS i ON i.id = t.lease_instance
     LEFT JOIN progress AS p ON p.task_id = t.id
     LEFT JOIN results AS r ON r.task_id = t.id
@@ -24,6 +27,9 @@ WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at,
     FROM instances
     WHERE seen_at >= {mark} OR id IN (SELECT lease_instance FROM tasks WHERE lease_expires IS NOT NULL)
     ORDER BY worker_id, id"""
+KEY_OF = """SELECT k.key, (SELECT count(*) FROM task_keys AS o
+        WHERE o.queue = k.queue AND o.key = k.key AND o.status = 'active')
+    FROM task_keys AS k WHERE k.task_id = {mark}"""
 COUNTS = """SELECT queue, task_type, state, sum(n) FROM counts JOIN lanes ON id = lane_id
     GROUP BY queue, task_type, state"""
 

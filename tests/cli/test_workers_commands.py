@@ -21,7 +21,7 @@ def test_workers_are_listed_ordered_and_stopped(run: Commands, farm: Callable[..
     assert "gpu" in line
     assert "noop" in line
     (told,) = json.loads(run("workers", "--json").out)
-    assert (told["worker_id"], told["concurrency"], told["labels"]) == ("worker-1", 2, ["gpu"])
+    assert (told["worker_id"], told["concurrency"], told["labels"][0]) == ("worker-1", 2, "gpu")
 
     assert run("quiet", "worker-1").out == "worker-1: quiet (1 running)\n"
     waiting = client.submit("noop")

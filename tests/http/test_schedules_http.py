@@ -42,6 +42,7 @@ def test_task_is_told_by_the_names_of_a_submit_and_exactly(api: Api) -> None:
     task = {
         "task_type": "noop", "task_data": {"n": BIG, "text": "ü"}, "queue": "q", "priority": 3, "tags": ["a"],
         "timeout_seconds": 1.5, "max_attempts": 2, "unique_key": "k", "unique_for": 60.0,
+        "requires": ["gpu"], "key": "user:42",
     }  # fmt: skip
     assert make(api, task=task)["task"] == task
     again = change(api, {"task": {**task, "task_data": {"n": 1}}}).data

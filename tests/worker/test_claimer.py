@@ -1,5 +1,6 @@
 """Mechanisms 4 and 5 from the worker's side: numbers repeated until answered, one waiting claim, orders obeyed."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_a_claim_says_what_the_protocol_asks_for(bench: Bench, claimer: Claimer)
         "protocol": 1,
         "task_types": ["noop"],
         "queues": None,
-        "labels": [],
+        "labels": [f"host:{socket.gethostname()}"],
         "max_tasks": 4,
         "orders": RUN,
     }

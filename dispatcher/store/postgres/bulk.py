@@ -22,7 +22,7 @@ LOST = """INSERT INTO upload_trash SELECT u.task_id, u.lease FROM upload_parts A
     ON CONFLICT DO NOTHING"""
 KEEP = """INSERT INTO retention VALUES (%s, %s, %s)
     ON CONFLICT (queue, state) DO UPDATE SET seconds = excluded.seconds"""
-OWN_ROWS = ("task_data", "task_tags", "results", "progress", "task_output", "ended_leases", "unique_keys")
+OWN_ROWS = ("task_data", "task_tags", "task_keys", "results", "progress", "task_output", "ended_leases", "unique_keys")
 
 
 class BulkOps(ResultOps):
@@ -87,7 +87,11 @@ class BulkOps(ResultOps):
         """Delete keys that nothing needs any more, let go of uploads that lost, and fold the counts of a dispatcher
         that is gone."""
         dropped = self.changed(OLD_KEYS, (keys_before, limit)) + self.changed(LOST, (keys_before, limit))
-        return dropped + self._fold_spell()
+        return dropped + self._drop_lonely_locks(limit) + self._fold_spell()
+
+    def _drop_lonely_locks(self, limit: int) -> int:
+        """The locks of keys that no task has any more."""
+        raise NotImplementedError
 
     def _fold_spell(self) -> int:
         """Take over what a dispatcher counted that is gone."""

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dispatcher.model import Lane
+from dispatcher.model import Lane, State
 
 READY = "ready"  # counted beside the states
 SPELLS = "SELECT id FROM spells"
@@ -44,6 +44,7 @@ class Counts:
         self._changes: dict[tuple[int, str], int] = defaultdict(int)
         self._journal: list[tuple[int, str, int]] = []
         self._fresh: set[int] = set()
+        self.limited: frozenset[str] = frozenset()  # queues that run only so many tasks
         self._sums: dict[int, int] | None = None
         self._spells: list[int] = []
         self._looked_around = -LOOK_AROUND_MS
@@ -98,12 +99,31 @@ class Counts:
         return [self.lane(lane_id) for lane_id in {*self._seen(), *changed} if self.ready(lane_id) > 0]
 
     def fresh_lanes(self) -> list[Lane]:
-        """Lanes that gained ready tasks since the transaction began, and still have some."""
+        """Lanes that gained ready tasks since the transaction began, and still have some; and those of limited queues
+        in which tasks ended."""
+        for queue in self._freed():
+            self.freshen(queue)
         return [self.lane(lane_id) for lane_id in self._fresh if self.ready(lane_id) > 0] if self._fresh else []
 
     def gained(self) -> bool:
-        """Whether any lane gained ready tasks; they may have been taken again."""
-        return bool(self._fresh)
+        """Whether any lane gained ready tasks (they may have been taken again), or a limited queue got room."""
+        return bool(self._fresh or self._freed())
+
+    def _freed(self) -> frozenset[str] | set[str]:
+        if not self.limited:
+            return set()
+        running = State.IN_PROGRESS.value
+        return self.limited & {self.lane(i).queue for i, state, n in self._journal if n < 0 and state == running}
+
+    def freshen(self, queue: str) -> None:
+        """Count a queue's ready lanes among the fresh ones."""
+        self._fresh.update(lane.id for lane in self.ready_lanes() if lane.queue == queue)
+
+    def changed_in(self, queue: str, state: str) -> int:
+        """By how much this transaction changed the number of a whole queue."""
+        return sum(
+            n for (lane_id, kind), n in self._changes.items() if kind == state and self.lane(lane_id).queue == queue
+        )
 
     def look_afresh(self) -> None:
         """Count what others made ready among the fresh lanes."""

@@ -62,6 +62,14 @@ class LeaseOps:
     finished: list[int]
     _largest = 2**18  # of the tasks that were leased last: one statement leases as many as fit if all are that large
 
+    def _touch(self, lane_id: int, task_id: int) -> None:
+        """A task changed that may have a key."""
+        raise NotImplementedError
+
+    def _touch_all(self, lane_id: int, rows: Sequence[Any]) -> None:
+        """Those of the rows (id, lease, lane) changed that are of this lane."""
+        raise NotImplementedError
+
     def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement that changes nothing (of lanes alone)."""
         raise NotImplementedError
@@ -76,6 +84,7 @@ class LeaseOps:
 
     def _leave(self, row: TaskRow, new: State) -> None:
         """Count a task over from its row's state to another (never to ready)."""
+        self._touch(row.lane_id, row.id)
         self.counts.move(row.lane_id, row.state.value, new.value)
         if row.ready:
             self.counts.add(row.lane_id, READY, -1)
@@ -165,6 +174,7 @@ class LeaseOps:
         matched = {LeaseName(task_id, token) for task_id, token, _ in rows}
         self.finished += [row[0] for row in rows]
         for lane_id, n in Counter(row[2] for row in rows).items():
+            self._touch_all(lane_id, rows)
             self.counts.move(lane_id, State.IN_PROGRESS.value, State.COMPLETED.value, n)
         first = {s.name: s for s in reversed(successes) if s.name in matched}
         self._store_results(first.values())

@@ -7,12 +7,13 @@ import psycopg
 from psycopg.rows import dict_row
 
 from dispatcher.clock import Now
-from dispatcher.model import Output, State, TaskFilter
+from dispatcher.model import Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
 from dispatcher.store.postgres.later import LaterReads
+from dispatcher.store.postgres.queues import BUCKET, SETTINGS, USE
 from dispatcher.store.postgres.workers import OUTPUT
-from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected, unpacked
+from dispatcher.store.views import ATTEMPTS, COUNTS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
 # each lane, each priority in it: the head of that level is its oldest
 LEVELS = """WITH RECURSIVE levels (lane, level) AS (
@@ -27,6 +28,9 @@ HEAD_OF_LEVEL = (
 )
 OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
 BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
+BEFORE = """SELECT count(*) FROM (SELECT FROM tasks AS m JOIN lanes AS ml ON ml.id = m.lane_id
+    JOIN lanes AS l ON l.queue = ml.queue JOIN tasks AS t ON t.lane_id = l.id
+    WHERE m.id = %s AND t.ready AND (-t.priority, t.run_at, t.id) < (-m.priority, m.run_at, m.id) LIMIT %s) AS b"""
 PAGE = 100  # rows that are fetched at a time, so that a page of large results is not held twice
 
 
@@ -109,13 +113,31 @@ class PostgresReader(Pages, LaterReads):
 
     def next_due(self) -> int | None:
         """The earliest run_at among tasks that are not ready yet."""
-        sql = "SELECT run_at FROM tasks WHERE state = 'pending' AND NOT ready ORDER BY run_at LIMIT 1"
+        sql = "SELECT run_at FROM tasks WHERE state = 'pending' AND NOT ready AND NOT held ORDER BY run_at LIMIT 1"
         found = self._one(sql)
         return None if found is None else int(found)
 
     def live_leases(self) -> int:
         """How many leases are live."""
         return int(self._one("SELECT coalesce(sum(n), 0) FROM counts WHERE state = %s", (State.IN_PROGRESS.value,)))
+
+    def queue_settings(self) -> dict[str, QueueSettings]:
+        """The settings of the queues that have any."""
+        return {row[0]: QueueSettings(*row) for row in self.db.execute(f"SELECT {SETTINGS} FROM queues").fetchall()}
+
+    def queue_use(self, queue: str) -> QueueUse:
+        """How far its limits are used up."""
+        running, waiting = self.db.execute(USE, (queue,)).fetchall()[0]
+        bucket = self.db.execute(BUCKET, (queue,)).fetchone()
+        return QueueUse(running, waiting, *(bucket or ()))
+
+    def key_of(self, task_id: int) -> tuple[str, int] | None:
+        """The key of a task and how many of that key are active."""
+        return self.db.execute(KEY_OF.format(mark="%s"), (task_id,)).fetchone()
+
+    def before(self, task_id: int, limit: int) -> int:
+        """How many ready tasks of its queue stand before it."""
+        return int(self._one(BEFORE, (task_id, limit)))
 
     def type_schemas(self) -> dict[str, str | None]:
         """The registered task types and their payload schemas."""

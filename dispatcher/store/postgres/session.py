@@ -33,7 +33,7 @@ FATE = "SELECT commits FROM spells WHERE id = %s FOR UPDATE"
 FATE_WITHIN_S, FATE_PAUSE_S = 10.0, 0.1
 # longer than a lost session may stand idle before the server ends it
 FATE_LOCK_MS = IDLE_MS + 2_000
-COUNT_COMMIT = "UPDATE spells SET commits = commits + 1, seen_at = %s WHERE id = %s AND commits = %s"
+COUNT_COMMIT = "UPDATE spells SET commits = commits + 1, seen_at = %s WHERE id = %s AND commits = %s AND settings = 0"
 NEW_SPELL = """WITH next AS (INSERT INTO meta VALUES ('last_spell', '1')
         ON CONFLICT (key) DO UPDATE SET value = (meta.value::bigint + 1)::text RETURNING value::bigint AS id)
     INSERT INTO spells (id, seen_at) SELECT id, %s FROM next RETURNING id"""
@@ -105,7 +105,7 @@ class Session:
             self._undo(mark, error)
             raise
 
-    def _undo(self, mark: tuple[int, int, int], error: Exception) -> None:
+    def _undo(self, mark: tuple[int, int, int, Any], error: Exception) -> None:
         tx = self.tx()
         if not self._careful:
             if not isinstance(error, psycopg.Error) and tx.writes == mark[2]:
@@ -125,6 +125,7 @@ class Session:
         tx = self.tx()
         self._careful = False
         try:
+            tx.settle_keys()
             tx.flush(self._spell)
             if not tx.writes:
                 self._finished = []
@@ -143,8 +144,9 @@ class Session:
     def _count_commit(self) -> None:
         known = (self._clock.now().wall, self._spell, self._commits)
         if self.tx().changed(COUNT_COMMIT, known) != 1:
-            self._spell = self._last_spell = 0  # folded by another dispatcher, which took us for gone
-            raise RunAgain(Unavailable("this dispatcher's counts were taken over"))
+            # folded by another dispatcher, which took us for gone; or settings of queues changed since this began
+            self._last_spell, self._spell = self._last_spell or self._spell, 0
+            raise RunAgain(Unavailable("another dispatcher came between"))
 
     def _commit(self) -> None:
         try:
@@ -185,7 +187,7 @@ class Session:
         """Drop the group."""
         if self._db is None:
             return
-        self.tx().undo((0, 0, 0))
+        self.tx().undo()
         if not self._db.closed:
             with contextlib.suppress(psycopg.Error):
                 self._db.execute("ROLLBACK")
@@ -224,6 +226,7 @@ class Session:
         """The counts of the last spell are taken over by the first transaction of this one."""
         row = db.execute(NEW_SPELL, (self._clock.now().wall,)).fetchone()
         assert row is not None
+        self.tx().forget_settings()
         self._last_spell = self._last_spell or self._spell
         self._spell, self._commits = int(row[0]), 0
 

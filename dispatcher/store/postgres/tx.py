@@ -9,22 +9,24 @@ import psycopg
 
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
+from dispatcher.store.keys import Touched
 from dispatcher.store.postgres.again import Again
 from dispatcher.store.postgres.bulk import BulkOps
 from dispatcher.store.postgres.counts import FLUSH, READY, Counts
 from dispatcher.store.postgres.heads import Heads
 from dispatcher.store.postgres.later import LaterOps
 from dispatcher.store.postgres.leases import LeaseOps
+from dispatcher.store.postgres.queues import QueueOps
 from dispatcher.store.postgres.watchdog import Watchdog
 from dispatcher.store.postgres.workers import WorkerOps
 
 WAITING = "state IN ('pending', 'blocked')"
 COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
-INSERT = """INSERT INTO tasks (id, lane_id, state, ready, priority, run_at, max_attempts, timeout_ms, created_at)
-    SELECT n.id, n.lane, 'pending', n.run_at <= %s, n.priority, n.run_at, n.most, n.timeout, %s
-    FROM unnest(%s::bigint[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-        AS n (id, lane, priority, run_at, most, timeout)"""
+INSERT = """INSERT INTO tasks (id, lane_id, state, ready, held, priority, run_at, max_attempts, timeout_ms, created_at)
+    SELECT n.id, n.lane, 'pending', n.run_at <= %s AND NOT n.held, n.held, n.priority, n.run_at, n.most, n.timeout, %s
+    FROM unnest(%s::bigint[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[])
+        AS n (id, lane, priority, run_at, most, timeout, held)"""
 IDS = "SELECT nextval(pg_get_serial_sequence('tasks', 'id')) FROM generate_series(1, %s)"
 DATA = """INSERT INTO task_data (task_id, data, tags, options)
     SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[])"""
@@ -43,28 +45,31 @@ PROGRESS = """INSERT INTO progress
         done = coalesce(excluded.done, progress.done), total = coalesce(excluded.total, progress.total),
         note = coalesce(excluded.note, progress.note),
         checkpoint = coalesce(excluded.checkpoint, progress.checkpoint)"""
-RESTART = """UPDATE tasks SET state = 'pending', ready = true, generation = generation + 1, attempts = 0, run_at = %s,
+RESTART = """UPDATE tasks SET state = 'pending', ready = NOT (id = ANY(%s)), held = id = ANY(%s),
+    generation = generation + 1, attempts = 0, run_at = %s,
     finished_at = NULL, cancel_requested_at = NULL, lease = NULL, lease_instance = NULL WHERE id = ANY(%s)"""
 KEEP_WINNER = """INSERT INTO ended_leases
         (task_id, lease, generation, instance, attempt, how, charged, claimed_at, ended_at, error)
     SELECT id, lease, generation, lease_instance, attempts, 'completed', true, started_at, finished_at, NULL
     FROM tasks WHERE id = ANY(%s) AND state = 'completed' ON CONFLICT DO NOTHING"""
-MAKE_READY = """UPDATE tasks SET ready = true FROM (
-        SELECT id FROM tasks WHERE state = 'pending' AND NOT ready AND run_at <= %s ORDER BY run_at LIMIT %s
-        FOR UPDATE SKIP LOCKED) AS due
-    WHERE tasks.id = due.id RETURNING lane_id, -priority, run_at, tasks.id"""
+MAKE_READY = """UPDATE tasks SET ready = NOT due.keyed, held = due.keyed FROM (
+        SELECT id, (SELECT requires LIKE '%%"#key"%%' FROM lanes WHERE id = lane_id) AS keyed
+        FROM tasks WHERE state = 'pending' AND NOT ready AND NOT held AND run_at <= %s ORDER BY run_at LIMIT %s
+        FOR UPDATE OF tasks SKIP LOCKED) AS due
+    WHERE tasks.id = due.id RETURNING lane_id, -priority, run_at, tasks.id, ready"""
 REAPED_AT = "SELECT value FROM meta WHERE key = 'reaper_at' FOR UPDATE SKIP LOCKED"
 SILENT_SPELL = "SELECT id FROM spells WHERE seen_at < %s ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"
 SPELL_IS_OVER_MS = 3_600_000
 
 
-class PostgresTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
+class PostgresTx(QueueOps, LeaseOps, LaterOps, WorkerOps, BulkOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: psycopg.Connection, now: Now, watchdog: Watchdog) -> None:
         self.db, self.now, self._watchdog = db, now, watchdog
         self.finished: list[int] = []
         self.counts, self.heads = Counts(self._ask_for_lanes), Heads()
+        self.touched, self.wakes, self._settings, self._in_hand = Touched(), {}, None, {}
         self.writes = 0  # rows touched since the transaction began
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -95,17 +100,22 @@ class PostgresTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
         """A transaction begins."""
         self.now, self.finished, self.writes = now, [], 0
         self.counts.forget()
-        self.counts.now, self.counts.spell = now.steady, spell
+        self.counts.now, self.counts.spell, self.spell = now.steady, spell, spell
+        self.touched.forget()
+        self._in_hand.clear()
 
-    def mark(self) -> tuple[int, int, int]:
+    def mark(self) -> tuple[int, int, int, Any]:
         """An operation begins; what `undo` needs to take it back."""
-        return self.counts.mark(), len(self.finished), self.writes
+        return self.counts.mark(), len(self.finished), self.writes, self.touched.mark()
 
-    def undo(self, mark: tuple[int, int, int]) -> None:
-        """Take back what memory holds of a failed operation."""
-        self.counts.undo(mark[0])
+    def undo(self, mark: tuple[int, int, int, Any] | None = None) -> None:
+        """Take back what memory holds of a failed operation; without a mark, of the whole transaction."""
+        counted, finished, _, touched = mark or (0, 0, 0, (0, 0, (0, 0)))
+        self.counts.undo(counted)
         self.heads.forget()
-        del self.finished[mark[1] :]
+        del self.finished[finished:]
+        self.touched.undo(touched)
+        self.forget_settings()
 
     def settled(self) -> None:
         """The transaction is durable: there is nothing left to undo."""
@@ -131,6 +141,7 @@ class PostgresTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
 
     def look_afresh(self) -> None:
         """Count what others made ready among the fresh lanes."""
+        self._settings = None
         self.counts.look_afresh()
 
     def insert(self, tasks: Sequence[NewTask]) -> list[int]:
@@ -139,7 +150,10 @@ class PostgresTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
             return []
         wall = self.now.wall
         ids = [row[0] for row in self.ask(IDS, (len(tasks),))]
-        rows = [(t.lane_id, t.priority, t.run_at, t.max_attempts, t.timeout_ms) for t in tasks]
+        held = self._held_first(tasks)
+        rows = [
+            (t.lane_id, t.priority, t.run_at, t.max_attempts, t.timeout_ms, h) for t, h in zip(tasks, held, strict=True)
+        ]
         self.changed(INSERT, (wall, wall, ids, *(list(column) for column in zip(*rows, strict=True))))
         tags = [json.dumps(t.tags) if t.tags else None for t in tasks]
         self.changed(DATA, (ids, [t.data for t in tasks], tags, [t.options for t in tasks]))
@@ -147,8 +161,13 @@ class PostgresTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
             self.changed(TAGS, [list(column) for column in zip(*tagged, strict=True)])
         for lane_id, n in Counter(task.lane_id for task in tasks).items():
             self.counts.add(lane_id, State.PENDING.value, n)
-        due = [(t.lane_id, (-t.priority, t.run_at, i)) for i, t in zip(ids, tasks, strict=True) if t.run_at <= wall]
-        self._enter_ready(due)
+        if any(t.key is not None for t in tasks):
+            self._store_keys(ids, tasks, wall)
+        self._enter_ready(
+            (t.lane_id, (-t.priority, t.run_at, i))
+            for i, t, h in zip(ids, tasks, held, strict=True)
+            if t.run_at <= wall and not h
+        )
         return ids
 
     def known_keys(self, keys: Sequence[str]) -> Mapping[str, tuple[int, bytes]]:
@@ -252,10 +271,12 @@ class PostgresTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
         for table in ("results", "progress", "task_output"):
             self.changed(f"DELETE FROM {table} WHERE task_id = ANY(%s)", (ended,))
         self._throw_away_uploads(ended)
-        self.changed(RESTART, (self.now.wall, ended))
+        held = [row.id for row in rows if self.lane_of(row.lane_id).keyed]
+        self.changed(RESTART, (held, held, self.now.wall, ended))
         for row in rows:
             self._leave(row, State.PENDING)
-        self._enter_ready((row.lane_id, (-row.priority, self.now.wall, row.id)) for row in rows)
+        ready = [row for row in rows if row.id not in held]
+        self._enter_ready((row.lane_id, (-row.priority, self.now.wall, row.id)) for row in ready)
         return set(ended)
 
     def edit(self, task_id: int, changes: Mapping[str, Any]) -> bool:
@@ -264,11 +285,13 @@ class PostgresTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
         if row is None or row.state not in (State.PENDING, State.BLOCKED):
             return False
         new = row._replace(**{key: value for key, value in changes.items() if key not in COLD})
-        ready = row.state == State.PENDING and new.run_at <= self.now.wall
+        due, keyed = row.state == State.PENDING and new.run_at <= self.now.wall, self.lane_of(new.lane_id).keyed
+        ready = due and not keyed
         sql = f"""UPDATE tasks SET lane_id = %s, priority = %s, run_at = %s, max_attempts = %s, timeout_ms = %s,
-                 ready = %s, generation = generation + 1, attempts = 0 WHERE id = %s AND {WAITING}"""
-        terms = (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, task_id)
-        self.changed(sql, terms)
+                 ready = %s, held = %s, generation = generation + 1, attempts = 0 WHERE id = %s AND {WAITING}"""
+        terms = (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, due and keyed)
+        self.changed(sql, (*terms, task_id))
+        self._touch(new.lane_id, task_id)
         for column in COLD.intersection(changes):
             self.changed(f"UPDATE task_data SET {column} = %s WHERE task_id = %s", (changes[column], task_id))
         for table in ("progress", "task_output"):
@@ -288,7 +311,9 @@ class PostgresTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
     def make_ready(self, limit: int) -> int:
         """Make due tasks ready."""
         rows = self.change(MAKE_READY, (self.now.wall, limit))
-        self._enter_ready((row[0], (row[1], row[2], row[3])) for row in rows)
+        for lane_id, _, _, task_id, _ in rows:
+            self._touch(lane_id, task_id)
+        self._enter_ready((row[0], (row[1], row[2], row[3])) for row in rows if row[4])
         return len(rows)
 
     def _fold_spell(self) -> int:

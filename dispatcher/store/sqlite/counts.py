@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import apsw
 
-from dispatcher.model import Lane
+from dispatcher.model import Lane, State
 
 READY = "ready"  # counted beside the states
 
@@ -26,6 +26,7 @@ class Counts:
         self._changed: set[tuple[int, str]] = set()
         self._journal: list[tuple[int, str, int]] = []
         self._fresh: set[int] = set()
+        self.limited: frozenset[str] = frozenset()  # queues that run only so many tasks
         self._ready = {lane_id for (lane_id, state), n in self._n.items() if state == READY and n}
 
     def lane_id(self, db: apsw.Connection, queue: str, task_type: str, requires: tuple[str, ...]) -> int:
@@ -50,8 +51,22 @@ class Counts:
         return [self.lanes[lane_id] for lane_id in self._ready]
 
     def fresh_lanes(self) -> list[Lane]:
-        """Lanes that gained ready tasks since the transaction began, and still have some."""
+        """Lanes that gained ready tasks since the transaction began, and still have some; and those of limited queues
+        in which tasks ended."""
+        if self.limited:
+            running = State.IN_PROGRESS.value
+            for queue in {self.lanes[i].queue for i, state, n in self._journal if n < 0 and state == running}:
+                if queue in self.limited:
+                    self.freshen(queue)
         return [self.lanes[lane_id] for lane_id in self._fresh if self._n[(lane_id, READY)]] if self._fresh else []
+
+    def freshen(self, queue: str) -> None:
+        """Count a queue's ready lanes among the fresh ones."""
+        self._fresh.update(lane_id for lane_id in self._ready if self.lanes[lane_id].queue == queue)
+
+    def of_queue(self, queue: str, state: str) -> int:
+        """The present number of a whole queue."""
+        return sum(self._n[(lane.id, state)] for lane in list(self.lanes.values()) if lane.queue == queue)
 
     def add(self, lane_id: int, state: str, n: int) -> None:
         """Change a number."""

@@ -50,8 +50,17 @@ class LeaseOps:
     counts: Counts
     finished: list[int]
 
+    def _touch(self, lane_id: int, task_id: int) -> None:
+        """A task changed that may have a key."""
+        raise NotImplementedError
+
+    def _touch_all(self, lane_id: int, rows: Sequence[Any]) -> None:
+        """Those of the rows (id, lease, lane) changed that are of this lane."""
+        raise NotImplementedError
+
     def _leave(self, row: TaskRow, new: State) -> None:
         """Count a task over from its row's state to another (never to ready)."""
+        self._touch(row.lane_id, row.id)
         self.counts.move(row.lane_id, row.state.value, new.value)
         if row.ready:
             self.counts.add(row.lane_id, READY, -1)
@@ -142,6 +151,7 @@ class LeaseOps:
         matched = {LeaseName(task_id, token) for task_id, token, _ in rows}
         self.finished += [row[0] for row in rows]
         for lane_id, n in Counter(row[2] for row in rows).items():
+            self._touch_all(lane_id, rows)
             self.counts.move(lane_id, State.IN_PROGRESS.value, State.COMPLETED.value, n)
         first = {s.name: s for s in reversed(successes) if s.name in matched}
         self._store_results(first.values())
@@ -179,6 +189,7 @@ class LeaseOps:
         finished = wall if end.state in FINAL else None
         values = (end.state.value, end.run_at, wall, not end.charged, finished, *end.name)
         lane_id, ready = self.db.execute(END, values).get
+        self._touch(lane_id, end.name.task_id)
         self.counts.move(lane_id, State.IN_PROGRESS.value, end.state.value)
         if ready:
             self.counts.add(lane_id, READY, 1)

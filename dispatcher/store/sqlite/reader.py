@@ -7,16 +7,27 @@ from typing import Any
 import apsw
 
 from dispatcher.clock import Now
-from dispatcher.model import Output, State, TaskFilter
+from dispatcher.model import Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
 from dispatcher.store.sqlite.counts import READY
 from dispatcher.store.sqlite.later import LaterReads
 from dispatcher.store.sqlite.workers import OUTPUT
-from dispatcher.store.views import ATTEMPTS, COUNTS, VIEW, WORKERS, by_state, fitting, selected, unpacked
+from dispatcher.store.views import ATTEMPTS, COUNTS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
 FINISHED = "SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL"
 COUNT_OPEN = "SELECT count(*) FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
+USE = """SELECT coalesce(sum(n) FILTER (WHERE state = 'in_progress'), 0),
+    coalesce(sum(n) FILTER (WHERE state IN ('pending', 'blocked')), 0)
+    FROM counts JOIN lanes ON id = lane_id WHERE queue = ?"""
+# the levels above, and the places before it on its own level: two ranges of the index
+BEFORE = """SELECT count(*) FROM (SELECT 1 FROM tasks AS m JOIN lanes AS ml ON ml.id = m.lane_id
+    JOIN lanes AS l ON l.queue = ml.queue JOIN tasks AS t ON t.lane_id = l.id
+    WHERE m.id = ?1 AND t.ready = 1 AND {before} LIMIT ?2)"""
+BEFORE_IT = (
+    BEFORE.format(before="t.priority > m.priority"),
+    BEFORE.format(before="t.priority = m.priority AND (t.run_at, t.id) < (m.run_at, m.id)"),
+)
 # each lane, each priority in it: the head of that level is its oldest
 LEVELS = """WITH RECURSIVE levels (lane, level) AS (
         SELECT lane_id, (SELECT max(priority) FROM tasks WHERE lane_id = c.lane_id AND ready = 1)
@@ -102,7 +113,7 @@ class SqliteReader(Pages, LaterReads):
 
     def next_due(self) -> int | None:
         """The earliest run_at among tasks that are not ready yet."""
-        sql = "SELECT run_at FROM tasks WHERE state = 'pending' AND ready = 0 ORDER BY run_at LIMIT 1"
+        sql = "SELECT run_at FROM tasks WHERE state = 'pending' AND ready = 0 AND held = 0 ORDER BY run_at LIMIT 1"
         row = self.db.execute(sql).get
         return None if row is None else int(row)
 
@@ -110,6 +121,25 @@ class SqliteReader(Pages, LaterReads):
         """How many leases are live."""
         sql = "SELECT coalesce(sum(n), 0) FROM counts WHERE state = ?"
         return int(self.db.execute(sql, (State.IN_PROGRESS.value,)).get)
+
+    def queue_settings(self) -> dict[str, QueueSettings]:
+        """The settings of the queues that have any."""
+        rows = self.db.execute(f"SELECT {', '.join(QueueSettings._fields)} FROM queues")
+        return {row[0]: QueueSettings(row[0], bool(row[1]), *row[2:]) for row in rows}
+
+    def queue_use(self, queue: str) -> QueueUse:
+        """How far its limits are used up."""
+        use: Any = self.db.execute(USE, (queue,)).fetchone()
+        bucket = self.db.execute("SELECT bucket, bucket_at FROM queues WHERE queue = ?", (queue,)).fetchone()
+        return QueueUse(*use, *(bucket or ()))
+
+    def key_of(self, task_id: int) -> tuple[str, int] | None:
+        """The key of a task and how many of that key are active."""
+        return self.db.execute(KEY_OF.format(mark="?"), (task_id,)).fetchone()
+
+    def before(self, task_id: int, limit: int) -> int:
+        """How many ready tasks of its queue stand before it."""
+        return min(limit, sum(int(self.db.execute(sql, (task_id, limit)).get) for sql in BEFORE_IT))
 
     def type_schemas(self) -> dict[str, str | None]:
         """The registered task types and their payload schemas."""

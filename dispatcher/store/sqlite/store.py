@@ -163,7 +163,7 @@ class _Session:
             self._undo(mark)
             raise
 
-    def _undo(self, mark: tuple[int, int]) -> None:
+    def _undo(self, mark: tuple[int, int, Any]) -> None:
         db = self._connection()
         if not db.in_transaction:  # SQLite rolled the whole transaction back by itself
             raise GroupFailed(Unavailable("the store lost its transaction"))
@@ -177,6 +177,7 @@ class _Session:
         """Make the group durable; whether it wrote anything."""
         db = self._connection()
         try:
+            self.tx().settle_keys()
             self.tx().flush()
             wrote = db.total_changes() != self._changes
             db.execute("COMMIT")

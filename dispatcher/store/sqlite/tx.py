@@ -9,10 +9,12 @@ import apsw
 
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
+from dispatcher.store.keys import Touched
 from dispatcher.store.sqlite.bulk import BulkOps
 from dispatcher.store.sqlite.counts import READY, Counts
 from dispatcher.store.sqlite.later import LaterOps
 from dispatcher.store.sqlite.leases import LeaseOps
+from dispatcher.store.sqlite.queues import QueueOps
 from dispatcher.store.sqlite.workers import WorkerOps
 
 LEAST_FREE_PAGES = 4096  # 16 MiB: less is kept for what comes next
@@ -21,29 +23,33 @@ COLD = frozenset({"data", "options"})  # what an edit may change beside the hot 
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 
 
-class SqliteTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
+class SqliteTx(QueueOps, LeaseOps, LaterOps, WorkerOps, BulkOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:
         self.db, self.now = db, now
         self.finished: list[int] = []
         self.counts = Counts(db)
+        self.touched, self.wakes, self._settings = Touched(), {}, None
 
     # the writer's side: marks to undo to
     def start(self, now: Now) -> None:
         """A transaction begins."""
         self.now, self.finished = now, []
         self.counts.settled()
+        self.touched.forget()
 
-    def mark(self, now: Now) -> tuple[int, int]:
+    def mark(self, now: Now) -> tuple[int, int, Any]:
         """An operation begins; what `undo` needs to take it back."""
         self.now = now
-        return self.counts.mark(), len(self.finished)
+        return self.counts.mark(), len(self.finished), self.touched.mark()
 
-    def undo(self, mark: tuple[int, int]) -> None:
+    def undo(self, mark: tuple[int, int, Any]) -> None:
         """Take back what memory holds of a failed operation."""
         self.counts.undo(mark[0])
         del self.finished[mark[1] :]
+        self.touched.undo(mark[2])
+        self._settings = None
 
     def flush(self) -> None:
         """Write the changed counts."""
@@ -72,17 +78,24 @@ class SqliteTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
     def insert(self, tasks: Sequence[NewTask]) -> list[int]:
         """Store tasks as pending."""
         wall = self.now.wall
-        rows = [(t.lane_id, t.run_at <= wall, t.priority, t.run_at, t.max_attempts, t.timeout_ms, wall) for t in tasks]
-        sql = """INSERT INTO tasks (lane_id, state, ready, priority, run_at, max_attempts, timeout_ms, created_at)
-                 VALUES (?, 'pending', ?, ?, ?, ?, ?, ?) RETURNING id"""
+        held = self._held_first(tasks)
+        ready = [t.run_at <= wall and not h for t, h in zip(tasks, held, strict=True)]
+        rows = [
+            (t.lane_id, r, h, t.priority, t.run_at, t.max_attempts, t.timeout_ms, wall)
+            for t, r, h in zip(tasks, ready, held, strict=True)
+        ]
+        sql = """INSERT INTO tasks (lane_id, state, ready, held, priority, run_at, max_attempts, timeout_ms, created_at)
+                 VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?) RETURNING id"""
         ids = [row[0] for row in self.db.executemany(sql, rows)]
+        if any(t.key is not None for t in tasks):
+            self._store_keys(ids, tasks, wall)
         data = [(i, t.data, json.dumps(t.tags) if t.tags else None, t.options) for i, t in zip(ids, tasks, strict=True)]
         self.db.executemany("INSERT INTO task_data (task_id, data, tags, options) VALUES (?, ?, ?, ?)", data)
         tags = [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]
         self.db.executemany("INSERT OR IGNORE INTO task_tags VALUES (?, ?)", tags)
         for lane_id, n in Counter(task.lane_id for task in tasks).items():
             self.counts.add(lane_id, State.PENDING.value, n)
-        for lane_id, n in Counter(task.lane_id for task in tasks if task.run_at <= wall).items():
+        for lane_id, n in Counter(task.lane_id for task, r in zip(tasks, ready, strict=True) if r).items():
             self.counts.add(lane_id, READY, n)
         return ids
 
@@ -177,11 +190,11 @@ class SqliteTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
         for row in rows:
             self._forget_result(row)
             self._leave(row, State.PENDING)
-            self.counts.add(row.lane_id, READY, 1)
-        sql = """UPDATE tasks SET state = 'pending', ready = 1, generation = generation + 1, attempts = 0, run_at = ?,
-                 finished_at = NULL, cancel_requested_at = NULL, lease = NULL, lease_instance = NULL
-                 WHERE id = ? AND finished_at IS NOT NULL"""
-        self.db.executemany(sql, [(self.now.wall, row.id) for row in rows])
+            self.counts.add(row.lane_id, READY, int(not self.lane_of(row.lane_id).keyed))
+        sql = """UPDATE tasks SET state = 'pending', ready = NOT ?1, held = ?1, generation = generation + 1,
+                 attempts = 0, run_at = ?2, finished_at = NULL, cancel_requested_at = NULL, lease = NULL,
+                 lease_instance = NULL WHERE id = ?3 AND finished_at IS NOT NULL"""
+        self.db.executemany(sql, [(self.lane_of(row.lane_id).keyed, self.now.wall, row.id) for row in rows])
         return {row.id for row in rows}
 
     def _forget_result(self, row: TaskRow) -> None:
@@ -200,10 +213,13 @@ class SqliteTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
         if row is None or row.state not in (State.PENDING, State.BLOCKED):
             return False
         new = row._replace(**{key: value for key, value in changes.items() if key not in COLD})
-        ready = row.state == State.PENDING and new.run_at <= self.now.wall
+        due, keyed = row.state == State.PENDING and new.run_at <= self.now.wall, self.lane_of(new.lane_id).keyed
+        ready = due and not keyed
         sql = f"""UPDATE tasks SET lane_id = ?, priority = ?, run_at = ?, max_attempts = ?, timeout_ms = ?, ready = ?,
-                 generation = generation + 1, attempts = 0 WHERE id = ? AND {WAITING}"""
-        self.db.execute(sql, (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, task_id))
+                 held = ?, generation = generation + 1, attempts = 0 WHERE id = ? AND {WAITING}"""
+        terms = (new.lane_id, new.priority, new.run_at, new.max_attempts, new.timeout_ms, ready, due and keyed)
+        self.db.execute(sql, (*terms, task_id))
+        self._touch(new.lane_id, task_id)
         for column in COLD.intersection(changes):
             self.db.execute(f"UPDATE task_data SET {column} = ? WHERE task_id = ?", (changes[column], task_id))
         for table in ("progress", "task_output"):
@@ -217,13 +233,17 @@ class SqliteTx(LeaseOps, LaterOps, WorkerOps, BulkOps):
     # housekeeping
     def make_ready(self, limit: int) -> int:
         """Make due tasks ready."""
-        sql = """UPDATE tasks SET ready = 1 WHERE id IN (
-                     SELECT id FROM tasks WHERE state = 'pending' AND ready = 0 AND run_at <= ? ORDER BY run_at LIMIT ?)
-                 RETURNING lane_id"""
-        lanes = [row[0] for row in self.db.execute(sql, (self.now.wall, limit))]
-        for lane_id in lanes:
-            self.counts.add(lane_id, READY, 1)
-        return len(lanes)
+        keyed = json.dumps([lane.id for lane in self.counts.lanes.values() if lane.keyed])
+        sql = """UPDATE tasks SET ready = lane_id NOT IN (SELECT value FROM json_each(?1)),
+                     held = lane_id IN (SELECT value FROM json_each(?1)) WHERE id IN (
+                     SELECT id FROM tasks WHERE state = 'pending' AND ready = 0 AND held = 0 AND run_at <= ?2
+                     ORDER BY run_at LIMIT ?3)
+                 RETURNING id, lane_id, ready"""
+        rows: list[Any] = self.db.execute(sql, (keyed, self.now.wall, limit)).fetchall()
+        for task_id, lane_id, ready in rows:
+            self.counts.add(lane_id, READY, ready)
+            self._touch(lane_id, task_id)
+        return len(rows)
 
     def give_back(self, pages: int) -> int:
         """Return free pages to the file system, when a good part of the file is free; how many."""

@@ -1,0 +1,108 @@
+"""Why a task waits, in words."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from dispatcher.model import KEYED, State
+from dispatcher.queue.claim import Claim
+from dispatcher.queue.queue import Queue
+from dispatcher.queue.turns import bucket_level
+from dispatcher.store.base import Reader
+
+COUNTED = 1000  # so many tasks before it are counted, not more
+Row = Mapping[str, Any]
+
+
+def because(queue: Queue, row: Row) -> str | None:
+    """What keeps a task from running, from its row as `Queue.task` gives it; None when it does not wait."""
+    if row["status"] == State.BLOCKED:
+        return "waits for other tasks to end"
+    if row["status"] != State.PENDING:
+        return None
+    now = queue.now()
+    if row["run_at"] > now.wall:
+        return _not_due(row)
+    asks = queue.asks.since(now.steady - queue.terms.silence_ms)
+    with queue.store.read() as reader:
+        strangers = _strangers(reader, asks, now.wall - queue.terms.silence_ms)
+        lacking = [] if strangers else _lacking(asks, row)
+        reasons = [*_limits(reader, row, now.steady), *lacking]
+        return "; ".join(reasons) if reasons else _in_line(reader, row, asks, strangers)
+
+
+def _not_due(row: Row) -> str:
+    if row["attempts"]:
+        return (
+            f"attempt {row['attempts']} of {row['max_attempts']} has ended, the next is due at {_moment(row['run_at'])}"
+        )
+    return f"not due until {_moment(row['run_at'])}"
+
+
+def _limits(reader: Reader, row: Row, now: int) -> list[str]:
+    name, reasons = row["queue"], []
+    s = reader.queue_settings().get(name)
+    if s is None:
+        return []
+    if s.paused:
+        reasons.append(f"queue {name} is paused")
+    if s.key_running is not None and row["held"] and (key := reader.key_of(row["task_id"])):
+        reasons.append(f"key limit: {key[1]} of {s.key_running} tasks with key {key[0]} run or stand before it")
+    use = reader.queue_use(name)
+    if s.max_running is not None and use.running >= s.max_running:
+        reasons.append(f"queue limit: {use.running} of {s.max_running} tasks of queue {name} run")
+    if s.rate_count is not None and s.rate_ms is not None and (level := bucket_level(s, use, now)) < s.rate_ms:
+        wait = -(-(s.rate_ms - level) // s.rate_count)
+        per = f"{s.rate_count} in {s.rate_ms / 1000:g} s"
+        reasons.append(f"rate limit: queue {name} starts {per}, the next in {wait / 1000:g} s")
+    return reasons
+
+
+def _strangers(reader: Reader, asks: Sequence[Claim], since: int) -> bool:
+    """Whether there are living workers of whom is not known here what they ask for."""
+    known = {ask.worker_id for ask in asks}
+    seen = [row for row in reader.workers(since) if row["died_at"] is None and row["seen_at"] >= since]
+    return any(row["worker_id"] not in known for row in seen)
+
+
+def _lacking(asks: Sequence[Claim], row: Row) -> list[str]:
+    if not asks:
+        return ["no live worker"]
+    if any(_takes(ask, row) for ask in asks):
+        return []
+    task_type, queue, labels = row["task_type"], row["queue"], needed(row)
+    if not any(ask.task_types is None or task_type in ask.task_types for ask in asks):
+        return [f"no live worker for task type {task_type}"]
+    if not any(ask.queues is None or queue in ask.queues for ask in asks):
+        return [f"no live worker for queue {queue}"]
+    for label in labels:
+        if not any(label in ask.labels for ask in asks):
+            return [f"no live worker with label {label}"]
+    return ["no live worker has its task type, queue and labels together"]
+
+
+def _takes(ask: Claim, row: Row) -> bool:
+    return (
+        (ask.task_types is None or row["task_type"] in ask.task_types)
+        and (ask.queues is None or row["queue"] in ask.queues)
+        and ask.labels.issuperset(needed(row))
+    )
+
+
+def needed(row: Row) -> list[str]:
+    """The labels that a task requires."""
+    return [label for label in json.loads(row["requires"]) if label != KEYED]
+
+
+def _in_line(reader: Reader, row: Row, asks: Sequence[Claim], strangers: bool) -> str:
+    before = reader.before(row["task_id"], COUNTED)
+    busy = not strangers and not any(_takes(ask, row) and ask.max_tasks > 0 for ask in asks)
+    place = f"{'more than ' if before == COUNTED else ''}{before} task{'s' if before != 1 else ''} before it"
+    if before:
+        return f"{place}; all workers for it are busy" if busy else place
+    return "it is next; all workers for it are busy" if busy else "it is next"
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

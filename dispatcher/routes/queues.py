@@ -1,0 +1,88 @@
+"""Queues: what they hold, and their settings (docs/queues.md)."""
+
+import re
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from dispatcher.errors import Invalid, NotFound
+from dispatcher.model import QueueSettings
+from dispatcher.queue import Queue, queues
+from dispatcher.queue.queues import QueueView
+from dispatcher.routes import body, show
+from dispatcher.routes.models import NAME, Nothing, QueueChanges
+
+
+def blueprint(queue: Queue) -> Blueprint:
+    """The views."""
+    views = Blueprint("queues", __name__)
+
+    @views.get("/queues")
+    def get_queues() -> Response:
+        body.known_arguments()
+        return show.success({"queues": [_shown(view) for view in queues.listed(queue)]})
+
+    @views.get("/queues/<name>")
+    def get_queue(name: str) -> Response:
+        body.known_arguments()
+        return _one(queue, name)
+
+    @views.patch("/queues/<name>")
+    def change_queue(name: str) -> Response:
+        return _change(queue, name, _changes(body.parse(QueueChanges)))
+
+    @views.post("/queues/<name>/pause")
+    def pause_queue(name: str) -> Response:
+        _nothing_said()
+        return _change(queue, name, {"paused": True})
+
+    @views.post("/queues/<name>/resume")
+    def resume_queue(name: str) -> Response:
+        _nothing_said()
+        return _change(queue, name, {"paused": False})
+
+    return views
+
+
+def _nothing_said() -> None:
+    """A body may be left out; one that says something is refused."""
+    if request.content_length:
+        body.parse(Nothing)
+
+
+def _change(queue: Queue, name: str, changes: dict[str, Any]) -> Response:
+    if not re.fullmatch(NAME.strip("^$"), name):
+        raise Invalid("queue", "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")
+    queues.configure(queue, name, changes)
+    return _one(queue, name)
+
+
+def _one(queue: Queue, name: str) -> Response:
+    for view in queues.listed(queue):
+        if view.settings.queue == name:
+            return show.success(_shown(view))
+    raise NotFound(f"queue {name[:128]}")
+
+
+def _changes(asked: QueueChanges) -> dict[str, Any]:
+    """The fields that were given, as columns."""
+    changes = asked.model_dump(include=asked.model_fields_set - {"rate"})
+    if "paused" in changes:
+        changes["paused"] = bool(changes["paused"])
+    if "rate" in asked.model_fields_set:
+        rate = asked.rate
+        changes["rate_count"] = None if rate is None else rate.count
+        changes["rate_ms"] = None if rate is None else round(rate.period_seconds * 1000)
+    return changes
+
+
+def _shown(view: QueueView) -> dict[str, Any]:
+    s, counts = view.settings, view.counts
+    numbers = {"pending": counts["pending"], "ready": counts["ready"], "running": counts["in_progress"]}
+    return {"queue": s.queue, "paused": s.paused, **numbers, "blocked": counts["blocked"], **_limits(s)}
+
+
+def _limits(s: QueueSettings) -> dict[str, Any]:
+    rate = None if s.rate_ms is None else {"count": s.rate_count, "period_seconds": s.rate_ms / 1000}
+    limits = {"max_running": s.max_running, "rate": rate, "weight": s.weight or 1, "max_waiting": s.max_waiting}
+    return {**limits, "key_running": s.key_running}

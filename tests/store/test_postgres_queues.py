@@ -1,0 +1,142 @@
+"""Limits of queues and keys with several dispatchers on one database."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from postgres_server import Schemas
+from store_kit import SECOND, FakeClock, Mill, PostgresKind, race, waiting
+
+from dispatcher.errors import BacklogFull
+from dispatcher.queue import queues
+from dispatcher.queue.report import Verdict
+
+ROUNDS = 12
+
+
+@pytest.fixture
+def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
+    """Two dispatchers on one database."""
+    kind = PostgresKind(schemas)
+    made = [Mill(kind.make(tmp_path, clock), clock) for _ in range(2)]
+    made[1]._numbers, made[1]._seqs = made[0]._numbers, made[0]._seqs
+    yield made
+    for mill in made:
+        mill.queue.drain()
+        mill.store.close()
+    schemas.drop()
+
+
+def configure(mill: Mill, **changes: Any) -> None:
+    queues.configure(mill.queue, "default", changes)
+
+
+def running(mill: Mill) -> int:
+    return sum(n.get("in_progress", 0) for n in mill.counts().values())
+
+
+def test_race_of_pause_and_claims_elsewhere(mills: list[Mill], clock: FakeClock) -> None:
+    """After the pause's answer no claim gets a task, whatever another dispatcher remembers of the settings."""
+    one, other = mills
+    one.submit(600)
+    for n in range(ROUNDS):
+        paused: list[int] = []
+
+        def pause(paused: list[int] = paused) -> None:
+            configure(one, paused=True)
+            paused.append(running(one))
+
+        calls = [lambda w=w, n=n: [other.claim(f"w{w}-{n}-{i}", 2) for i in range(5)] for w in range(4)]
+        race(pause, *calls)
+        assert paused == [running(one)]
+        configure(one, paused=False)
+        clock.forward(1)  # a resume is seen within a second
+
+
+def test_a_dispatcher_that_knows_old_settings_cannot_commit(mills: list[Mill]) -> None:
+    """On a clock that stands still nothing is looked at anew by time."""
+    one, other = mills
+    one.submit(20)
+    assert len(other.claim("ann", 1).tasks) == 1
+    configure(one, paused=True)
+    assert not other.claim("ann", 5).tasks
+    other.submit(1)
+    assert running(one) == 1
+
+
+def test_limit_under_eight_claimers_at_two(mills: list[Mill], clock: FakeClock) -> None:
+    mills[0].submit(200)
+    configure(mills[0], max_running=5)
+    leases: list[Any] = []
+    for n in range(ROUNDS):
+        answers = race(*[lambda w=w: mills[w % 2].claim(f"w{w}", 2).tasks for w in range(8)])
+        leases += [task for tasks in answers for task in tasks]
+        assert running(mills[0]) == len(leases) == 5, n
+        calls = [lambda lease=lease, m=m: m.succeed(lease) for lease, m in zip(leases[:4], mills * 2, strict=True)]
+        race(*calls)
+        del leases[:4]
+
+
+def test_rate_under_two_dispatchers(mills: list[Mill], clock: FakeClock) -> None:
+    mills[0].submit(300)
+    configure(mills[0], rate_count=10, rate_ms=SECOND)
+    for _ in range(ROUNDS):
+        answers = race(*[lambda w=w: mills[w % 2].claim(f"w{w}", 3).tasks for w in range(6)])
+        assert sum(map(len, answers)) == 5
+        clock.forward(0.5)
+
+
+def test_key_limit_with_ends_and_claims_at_two(mills: list[Mill], clock: FakeClock) -> None:
+    one, other = mills
+    configure(one, key_running=2)
+    clock.forward(1)
+    one.submit(40, limit_key="user:42")
+    other.submit(40, limit_key="user:42")
+    held = list(one.claim("first", 5).tasks)
+    for n in range(ROUNDS):
+        ends = [lambda lease=lease, m=m: m.succeed(lease) for lease, m in zip(held, mills, strict=True)]
+        claims = [lambda w=w: mills[w % 2].claim(f"w{w}", 3).tasks for w in range(4)]
+        answers = race(*ends, *claims)
+        held = [task for tasks in answers for task in (() if isinstance(tasks, Verdict) else tasks)]
+        held += other.claim("rest", 5).tasks
+        assert len(held) == running(one) == 2, n
+
+
+def test_different_keys_at_two_dispatchers_do_not_stop_each_other(mills: list[Mill], clock: FakeClock) -> None:
+    configure(mills[0], key_running=1)
+    clock.forward(1)
+    for _ in range(ROUNDS):
+        race(*[lambda m=m: m.submit(5, limit_key="a") + m.submit(5, limit_key="b") for m in mills])
+    done = 0
+    while tasks := mills[0].claim("ann", 9).tasks:
+        assert len(tasks) == 2
+        race(*[lambda t=t, m=m: m.succeed(t) for t, m in zip(tasks, mills, strict=True)])
+        done += 2
+    assert done == 2 * 2 * 5 * ROUNDS
+
+
+def test_backlog_limit_at_two(mills: list[Mill]) -> None:
+    configure(mills[0], max_waiting=20)
+
+    def submit(mill: Mill) -> int:
+        try:
+            return len(mill.submit(3))
+        except BacklogFull:
+            return 0
+
+    assert sum(race(*[lambda m=mills[n % 2]: submit(m) for n in range(10)])) == 18
+
+
+def test_a_resume_and_a_free_slot_elsewhere_are_found_by_a_look_around(mills: list[Mill]) -> None:
+    one, other = mills
+    one.submit(2)
+    configure(one, paused=True)
+    later = waiting(other, "bob")
+    configure(one, paused=False, max_running=1)
+    other.queue.look_around()
+    (lease,) = later.answer().tasks
+    later = waiting(one, "ann")
+    other.succeed(lease)
+    one.queue.look_around()
+    assert len(later.answer().tasks) == 1
