@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from cli import backup, control, doctor, migrate, queues, restore, retention, schedules, tasks, workers
+from cli import attempts, backup, control, doctor, migrate, queues, restore, retention, schedules, tasks, workers
 from cli.errors import FAILED, INTERRUPTED, USAGE, Failed
 from client.errors import ClientError, Unreachable
 from common.settings import SettingError
@@ -42,6 +42,8 @@ app.command("schedule")(schedules.schedule)
 app.command("unschedule")(schedules.unschedule)
 for command in (queues.queues, queues.pause, queues.unpause, queues.limit, queues.why):
     app.command(command.__name__)(command)
+app.command("blames")(attempts.blames)
+app.command("forgive")(attempts.forgive)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ from dispatcher.clock import Now, SystemClock
 from dispatcher.config import DispatcherSettings
 from dispatcher.errors import DispatcherError, InUse
 from dispatcher.model import End
-from dispatcher.queue import silence
+from dispatcher.queue import ending
 from dispatcher.store.base import Tx
 from dispatcher.store.sqlite import SqliteStore, backup, opening
 from dispatcher.store.sqlite.backup import Contents
@@ -216,7 +216,7 @@ def _end_leases(made: Path) -> int:
 
 def _end_some(tx: Tx) -> int:
     """Uncharged: nobody knows whether the worker had begun. Silent, so that a living holder takes its lease back."""
-    lost = [silence.lost(row, End.EXPIRED, charged=False) for row in tx.expired(AT_A_TIME)]
+    lost = ending.lost(tx, [(row, False) for row in tx.expired(AT_A_TIME)], End.EXPIRED)
     return len(tx.end([end._replace(error=REASON) for end in lost]))
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from client import bodies, config, urls
+from client.attempts import AttemptCalls
 from client.control import Control
 from client.errors import BadReply, Refused, Rejected, StillOpen, TaskCancelled, TaskFailed
 from client.failover import Failover, connect
@@ -25,7 +26,7 @@ _SLACK = 10.0  # seconds that an answer may take beyond the wait it was asked fo
 _BULK_TIMEOUT = 120.0
 
 
-class Client(Control, LaterCalls, QueueCalls, WorkerCalls):
+class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls):
     """A dispatcher's client; thread-safe, and a context manager that closes its connections.
 
     `url` and `token` default to the settings DISPATCHER_URL and DISPATCHER_TOKEN. `url` may name several dispatchers
@@ -76,6 +77,9 @@ class Client(Control, LaterCalls, QueueCalls, WorkerCalls):
         delay_seconds: float | None = None,
         max_attempts: int | None = None,
         timeout_seconds: float | None = None,
+        backoff: Mapping[str, float] | None = None,
+        wait_seconds: float | None = None,
+        total_seconds: float | None = None,
         tags: Sequence[str] = (),
         memory_mb: int | None = None,
         requires: Sequence[str] = (),
@@ -94,6 +98,7 @@ class Client(Control, LaterCalls, QueueCalls, WorkerCalls):
         task = {
             "task_type": task_type, "task_data": data, "queue": queue, "priority": priority, "run_at": run_at,
             "delay_seconds": delay_seconds, "max_attempts": max_attempts, "timeout_seconds": timeout_seconds,
+            "backoff": backoff, "wait_seconds": wait_seconds, "total_seconds": total_seconds,
             "tags": list(tags) or None, "memory_mb": memory_mb, "requires": list(requires) or None, "key": key,
             "unique_key": unique_key, "unique_for": unique_for,
         }  # fmt: skip

@@ -12,6 +12,7 @@ from dispatcher import server
 from dispatcher.app import create_app
 from dispatcher.config import BODY_LIMIT, VERSION, DispatcherSettings, check
 from dispatcher.errors import CannotOpen, Unavailable
+from dispatcher.maintenance.attempts import Attempts
 from dispatcher.maintenance.limiter import Limiter
 from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.pruner import Pruner
@@ -87,7 +88,7 @@ def _loops(queue: Queue, settings: DispatcherSettings) -> list[Loop]:
     waker = Loop(Waker(queue), 0.5, queue.now)
     queue.on_news(waker.hurry)
     pruner = Pruner(queue, *settings.retention_ms.values())
-    steps = ((Reaper(queue), 1.0), (Limiter(queue), 0.1), (pruner, 60.0))
+    steps = ((Reaper(queue), 1.0), (Limiter(queue), 0.1), (Attempts(queue), 0.5), (pruner, 60.0))
     timed = (Loop(step, step.pause, queue.now) for step in (Scheduler(queue), Recurring(queue)))
     return [waker, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
 

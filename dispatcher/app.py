@@ -7,6 +7,7 @@ from dispatcher.errors import NotAFile
 from dispatcher.move.moves import Moves
 from dispatcher.queue import Queue
 from dispatcher.routes import (
+    attempts,
     auth,
     backup,
     bulk,
@@ -46,6 +47,7 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
         bulk.blueprint(queue, settings.retention_ms),
         queues.blueprint(queue),
         schedules.blueprint(queue),
+        attempts.blueprint(queue),
         backup.blueprint(_copies(queue)),
         migrate.blueprint(moves or Moves(queue, settings.database_notify)),
         status.blueprint(queue, lambda: not settings.token or auth.is_authorized(expected)),

@@ -161,6 +161,7 @@ class Grant(NamedTuple):
     request: int
     length: int
     provisional: bool
+    spared: frozenset[int] = frozenset()  # tasks that shall wait for another worker
 
 
 class Success(NamedTuple):
@@ -196,6 +197,17 @@ class EndedLease(NamedTuple):
     claimed_at: int
     ended_at: int
     error: str | None
+
+
+class Deadline(NamedTuple):
+    """A limit of time of a task, `wait` or `total`; the column order of its table."""
+
+    task_id: int
+    kind: str
+    generation: int
+    at: int  # not over before then
+    length_ms: int
+    fired: bool = False  # over, and the holder was told to stop
 
 
 class Upload(NamedTuple):

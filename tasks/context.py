@@ -31,6 +31,22 @@ class Cancelled(Exception):
     """The handler stopped because `context.cancelled()` was true: what it has is no result."""
 
 
+class Fail(Exception):
+    """The attempt failed: `raise Fail("no such customer", retry=False)` when no other attempt can succeed."""
+
+    def __init__(self, reason: str, *, retry: bool = True) -> None:
+        super().__init__(reason)
+        self.taskmill_retry = retry
+
+
+class Snooze(Exception):
+    """Run the task again later: `raise Snooze("90s")`, or a number of seconds. The attempt does not count."""
+
+    def __init__(self, delay: str | float) -> None:
+        super().__init__(f"again in {delay if isinstance(delay, str) else f'{delay:g} s'}")
+        self.taskmill_snooze = delay
+
+
 class Pulse:
     """Is due once every `seconds`, for what is cheap but not free."""
 

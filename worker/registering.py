@@ -12,6 +12,7 @@ def registration(settings: WorkerSettings, found: Probe) -> dict[str, Any]:
     return {
         "task_types": found.types,
         "slots": found.slots,
+        "defaults": found.defaults,
         "concurrency": settings.most,
         "queues": list(settings.worker_queues) or None,
         "labels": settings.labels(),

@@ -278,4 +278,6 @@ def _handlers(settings: WorkerSettings) -> Probe:
         if task_type not in found.types:
             log.warning("WORKER_TASK_TYPES names %s, for which there is no handler", task_type)
     usable = {task_type: found.types[task_type] for task_type in wanted if task_type in found.types}
-    return Probe(usable, {task_type: n for task_type, n in found.slots.items() if task_type in usable})
+    slots = {task_type: n for task_type, n in found.slots.items() if task_type in usable}
+    defaults = {task_type: wants for task_type, wants in found.defaults.items() if task_type in usable}
+    return Probe(usable, slots, defaults=defaults)

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeGuard, TypeVar
 
 from dispatcher.errors import InstanceDead
 from dispatcher.model import KEYED, End, Grant, Granted, Instance, Lane, LeaseEnd, LeaseName, Orders, State
+from dispatcher.queue.blame import NOBODY, Blame
 from dispatcher.queue.terms import PROVISIONAL_MS, Terms
 from dispatcher.queue.turns import take, turns
 from dispatcher.store.base import Tx
@@ -30,6 +31,10 @@ class Claim:
     wait_ms: int = 0
     orders: Orders = NO_ORDERS
 
+    def fits(self, lane: Lane, shunned: frozenset[str]) -> bool:
+        """Whether the worker may have tasks of a lane; types that it shall not get are `shunned`."""
+        return lane.task_type not in shunned and _eligible(lane, self)
+
 
 class Claimed(NamedTuple):
     """The answer: leased tasks, whether they are provisional, and orders."""
@@ -39,19 +44,21 @@ class Claimed(NamedTuple):
     orders: Orders
 
 
-def claim(tx: Tx, asked: Claim, terms: Terms, only_repeat: bool = False) -> list[Granted]:
+def claim(tx: Tx, asked: Claim, terms: Terms, only_repeat: bool = False, blame: Blame = NOBODY) -> list[Granted]:
     """Lease tasks to an instance, or repeat what this number was granted. Raises InstanceDead."""
     instance = living(tx.instance(asked.instance_id))
     if is_repeat(instance, asked):
         return _repeat(tx, instance, asked.request_id, terms)
-    return [] if only_repeat else grant(tx, asked, tx.ready_lanes(), terms)
+    return [] if only_repeat else grant(tx, asked, tx.ready_lanes(), terms, blame=blame)
 
 
-def grant(tx: Tx, asked: Claim, lanes: Iterable[Lane], terms: Terms, provisional: bool = False) -> list[Granted]:
+def grant(
+    tx: Tx, asked: Claim, lanes: Iterable[Lane], terms: Terms, provisional: bool = False, blame: Blame = NOBODY
+) -> list[Granted]:
     """Lease ready tasks of those lanes that are eligible, fairly between queues; a dead instance gets none. Another
     dispatcher may have answered the number meanwhile: then what that one granted is repeated. One that waits
     (`provisional`) is passed over while another dispatcher has its instance in hand."""
-    queues = turns(tx, _by_queue(lanes, asked)) if asked.max_tasks > 0 else []
+    queues = turns(tx, _by_queue(lanes, asked, blame)) if asked.max_tasks > 0 else []
     if not queues:
         return []
     meet = tx.meet_at_once if provisional else tx.meet
@@ -63,24 +70,29 @@ def grant(tx: Tx, asked: Claim, lanes: Iterable[Lane], terms: Terms, provisional
     if instance.ordered:
         return []
     length = PROVISIONAL_MS if provisional else terms.lease_ms
-    taken = take(tx, queues, asked.max_tasks, Grant(instance.id, asked.request_id, length, provisional), ANSWER_CHARS)
+    spared = blame.tasks(asked.worker_id, tx.now.wall)
+    terms_of = Grant(instance.id, asked.request_id, length, provisional, spared)
+    taken = take(tx, queues, asked.max_tasks, terms_of, ANSWER_CHARS)
     granted = _fitting(tx, taken)
     if granted:
         tx.answered(instance.id, asked.request_id)
     return granted
 
 
-def claim_classic(tx: Tx, worker_id: str, terms: Terms, types: frozenset[str] | None = None) -> Granted | None:
+def claim_classic(
+    tx: Tx, worker_id: str, terms: Terms, types: frozenset[str] | None = None, blame: Blame = NOBODY
+) -> Granted | None:
     """Lease one task the classic way: no instance, no numbers; any type and any queue unless types are named."""
     asked = Claim(worker_id, "", 0, 1, task_types=types)
-    queues = turns(tx, _by_queue(tx.ready_lanes(), asked))
+    queues = turns(tx, _by_queue(tx.ready_lanes(), asked, blame))
     if not queues:
         return None
     instance = tx.meet(None, worker_id)
     if instance.ordered:
         return None
     number = instance.answered + 1  # a classic client sends none; ours says which of its leases is the newest
-    granted = take(tx, queues, 1, Grant(instance.id, number, terms.lease_ms, False), ANSWER_CHARS)
+    spared = blame.tasks(worker_id, tx.now.wall)
+    granted = take(tx, queues, 1, Grant(instance.id, number, terms.lease_ms, False, spared), ANSWER_CHARS)
     if granted:
         tx.answered(instance.id, number)
     return granted[0] if granted else None
@@ -123,11 +135,12 @@ def _repeat(tx: Tx, instance: Instance, request: int, terms: Terms) -> list[Gran
     return [task._replace(length=terms.lease_ms) for name, task in held.items() if name in live]
 
 
-def _by_queue(lanes: Iterable[Lane], asked: Claim) -> dict[str, list[int]]:
+def _by_queue(lanes: Iterable[Lane], asked: Claim, blame: Blame) -> dict[str, list[int]]:
     """The eligible lanes of each queue."""
     queues: dict[str, list[int]] = {}
+    shunned = blame.types(asked.worker_id)
     for lane in lanes:
-        if _eligible(lane, asked):
+        if asked.fits(lane, shunned):
             queues.setdefault(lane.queue, []).append(lane.id)
     return queues
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dispatcher.errors import NotFound, NotWaiting
 from dispatcher.model import FINAL, State, TaskRow
-from dispatcher.queue import unique
+from dispatcher.queue import deadlines, unique
 from dispatcher.store.base import Tx
 
 
@@ -33,6 +33,7 @@ def retry(tx: Tx, ids: Sequence[int]) -> dict[int, str]:
     known = tx.tasks(ids)
     free, taken = unique.free_to_return(tx, [task_id for task_id, row in known.items() if row.state in FINAL])
     restarted = tx.restart(free)
+    deadlines.begin_anew(tx, sorted(restarted))
     return {i: _retry_verdict(i, known, restarted, taken) for i in ids}
 
 
@@ -53,7 +54,10 @@ def delete(tx: Tx, ids: Sequence[int]) -> dict[int, str]:
 
 def edit(tx: Tx, task_id: int, changes: Mapping[str, Any]) -> bool:
     """Change a waiting task in a new generation; False when it does not wait."""
-    return tx.edit(task_id, changes)
+    edited = tx.edit(task_id, changes)
+    if edited:
+        deadlines.begin_anew(tx, [task_id])
+    return edited
 
 
 @dataclass(frozen=True, slots=True)

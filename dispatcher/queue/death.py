@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dispatcher.model import End, LeaseName
-from dispatcher.queue import silence
+from dispatcher.queue import ending
 from dispatcher.queue.claim import living
 from dispatcher.queue.heartbeat import names_in
 from dispatcher.queue.terms import Terms
@@ -40,5 +40,6 @@ def record(tx: Tx, death: Death, terms: Terms) -> Recorded:
     adopted = tx.adopt([name for name in names_in(death.outbox_leases) if name in own], adopter.id, terms.silence_ms)
     started = set(names_in(death.started_leases))
     rows = [(row, LeaseName(row.id, row.lease or 0) in started) for row in tx.leases(dead.id)]
-    tx.end([silence.lost(row, End.DIED, charged) for row, charged in rows])
-    return Recorded(len(adopted), sum(charged for _, charged in rows), sum(not charged for _, charged in rows))
+    ends = ending.lost(tx, rows, End.DIED)
+    tx.end(ends)
+    return Recorded(len(adopted), sum(end.charged for end in ends), sum(not end.charged for end in ends))

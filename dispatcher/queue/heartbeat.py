@@ -24,6 +24,7 @@ class Heartbeat:
     store_id: str | None = None
     types: Mapping[str, str | None] | None = None
     about: str | None = None
+    defaults: Mapping[str, str | None] | None = None  # what those types want unless a task says otherwise, JSON text
 
 
 class Answered(NamedTuple):
@@ -36,16 +37,17 @@ class Answered(NamedTuple):
 
 
 def heartbeat(
-    tx: Tx, beat: Heartbeat, own_store: str, terms: Terms, news: Mapping[str, str | None] | None = None
-) -> Answered:
-    """Renew what is listed, end what is not, take back what silence ended; `news` are task types to learn.
+    tx: Tx, beat: Heartbeat, own_store: str, terms: Terms, news: bool = False
+) -> Answered:  # fmt: skip
+    """Renew what is listed, end what is not, take back what silence ended; `news`: its task types are to be learned.
     Raises InstanceDead."""
     instance = living(tx.meet(beat.instance_id, beat.worker_id))
     if beat.seq <= instance.seq:
         return Answered({}, orders_for(tx, beat.instance_id), tx.now.wall, taken=False)
     tx.seen(instance.id, beat.seq, beat.host)
-    if news:
-        tx.register_types(news)
+    if news and beat.types:
+        tx.register_types(beat.types)
+        tx.register_defaults({name: (beat.defaults or {}).get(name) for name in beat.types})
     if beat.about is not None:
         tx.register(instance.id, beat.about)
     if beat.store_id not in (None, own_store):

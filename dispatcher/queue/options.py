@@ -17,6 +17,9 @@ class Options:
 
     memory_mb: int | None = None
     unique_key: str | None = None
+    backoff: Mapping[str, float] | None = None  # the fields of `terms.Backoff` that it names
+    wait_seconds: float | None = None
+    total_seconds: float | None = None
 
     def dump(self) -> str | None:
         """As JSON text; None when there is nothing in it."""

@@ -12,7 +12,10 @@ from dispatcher.errors import NotFound
 from dispatcher.model import Granted, LeaseName, Orders, Output, State, TaskFilter, TaskRow, Upload
 from dispatcher.queue import control, death, retention, silence, uploads, workers
 from dispatcher.queue.asks import Asks
+from dispatcher.queue.attempts import AttemptControl
+from dispatcher.queue.blame import Blame
 from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders, orders_for
+from dispatcher.queue.defaults import Defaults
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.report import Outcome, Verdict, report
@@ -29,16 +32,18 @@ ANSWER_BYTES = 16 * 2**20
 GATHER_S = 0.02
 
 
-class Queue:
+class Queue(AttemptControl):
     """One queue over one store."""
 
     def __init__(self, store: Store, terms: Terms | None = None, most_waiting: int = 10_000) -> None:
         self.store, self.terms = store, terms or Terms()
-        self.waiting, self.watchers, self.rates = Waiting(self.terms), Watchers(), Rates()
+        self.blame, self.defaults = Blame(), Defaults()
+        self.waiting, self.watchers, self.rates = Waiting(self.terms, self.blame), Watchers(), Rates()
         self.asks = Asks()
         self._places = threading.Semaphore(most_waiting)  # each request that waits holds a thread of the server
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())
+        self.learn_attempts()
         self._learned = 0
         self.draining = False
         store.on_commit(self.waiting.serve, self._ended)
@@ -77,7 +82,7 @@ class Queue:
 
     def submitted(self, submissions: Sequence[Submission]) -> Submitted:
         """Store tasks, all or none; their ids, and which are new. Raises KeyConflict."""
-        return self.store.write(lambda tx: submit(tx, submissions, self.terms))
+        return self.store.write(lambda tx: submit(tx, submissions, self.terms, self.defaults))
 
     # claim
     def claim(self, asked: Claim) -> Claimed:
@@ -112,14 +117,16 @@ class Queue:
 
     def _heard(self, asked: Claim) -> bool:
         """Note a claim; whether it is outdated."""
-        self.asks.note(asked, self.store.now().steady)
+        now = self.store.now()
+        self.asks.note(asked, now.steady)
+        self.blame.seen(asked, now.wall)
         return self.waiting.outdated(asked)
 
     def _claim_or_park(self, tx: Tx, parked: Parked, outdated: bool) -> Claimed | None:
         asked = parked.asked
         self.waiting.unpark(parked)  # by an earlier run of this operation
         known = tx.instance(asked.instance_id)
-        granted = claim(tx, asked, self.terms, only_repeat=outdated)
+        granted = claim(tx, asked, self.terms, outdated, self.blame)
         orders = orders_for(tx, asked.instance_id)
         if granted or outdated or is_repeat(known, asked) or asked.wait_ms <= 0 or orders.differ(asked.orders):
             return Claimed(granted, False, orders)
@@ -134,7 +141,7 @@ class Queue:
     def claim_classic(self, worker_id: str, types: frozenset[str] | None = None) -> Granted | None:
         """Lease one task the classic way."""
         self.asks.note(Claim(worker_id, "", 0, 1, task_types=types), self.store.now().steady)
-        return self.store.write(lambda tx: claim_classic(tx, worker_id, self.terms, types))
+        return self.store.write(lambda tx: claim_classic(tx, worker_id, self.terms, types, self.blame))
 
     # report
     def report(
@@ -144,6 +151,8 @@ class Queue:
         outdated = self._heard(then) if then else False
         lean = uploads.lean(outcomes)
         answer = self.store.write(lambda tx: self._report(tx, lean, instance_id, then, outdated))
+        if self.blame.stale:
+            self.learn_attempts()
         self.rates.ran(o.run_ms / 1000 for o in outcomes if o.run_ms is not None)
         if answer[2]:
             self._note_waits(answer[2])
@@ -152,11 +161,13 @@ class Queue:
     def _report(
         self, tx: Tx, outcomes: Sequence[Outcome], instance_id: str, then: Claim | None, outdated: bool
     ) -> tuple[list[Verdict], Orders, Claimed | None]:
-        verdicts = report(tx, outcomes)
+        verdicts, failures = report(tx, outcomes, self.defaults)
         instance = tx.instance(instance_id)
+        if failures and instance is not None:
+            self.blame.failed(tx, instance.worker_id, failures)
         claimed = None
         if then is not None and (instance is None or instance.died_at is None):
-            granted = claim(tx, then, self.terms, only_repeat=outdated)
+            granted = claim(tx, then, self.terms, outdated, self.blame)
             claimed = Claimed(granted, False, orders_for(tx, instance_id))
         return verdicts, claimed.orders if claimed else orders_for(tx, instance_id), claimed
 
@@ -177,15 +188,19 @@ class Queue:
             return Verdict.UNKNOWN
         if instance is not None:
             tx.seen(instance.id, 0, None)
-        return report(tx, [outcome._replace(name=lease)])[0]
+        verdicts, failures = report(tx, [outcome._replace(name=lease)], self.defaults)
+        self.blame.failed(tx, worker_id, failures)
+        return verdicts[0]
 
     # heartbeat and death
     def heartbeat(self, beat: Heartbeat) -> Answered:
         """Renew leases; verdicts for each and orders. Raises InstanceDead."""
-        news = beat.types if beat.types and self.schemas.is_news(beat.types) else None
+        told = {name: (beat.defaults or {}).get(name) for name in beat.types or ()}
+        news = bool(beat.types) and (self.schemas.is_news(beat.types or {}) or self.defaults.is_news(told))
         answer = self.store.write(lambda tx: heartbeat(tx, beat, self.store.store_id, self.terms, news))
         if news and answer.taken:
-            self.schemas.learn(news)
+            self.schemas.learn(beat.types or {})
+            self.defaults.learn(told)
         return answer
 
     def heartbeat_classic(self, worker_id: str, host: str | None) -> int:

@@ -72,7 +72,7 @@ class Schedules:
     def _run(self, tx: Tx, name: str, key: str | None) -> tuple[int, bool]:
         schedule = _known(tx, name)
         submission = submission_of(schedule)._replace(key=key, digest=_digest(f"run:{name}") if key else b"")
-        (task_id,), (created,) = submit(tx, [submission], self._queue.terms)
+        (task_id,), (created,) = submit(tx, [submission], self._queue.terms, self._queue.defaults)
         tx.put_schedules([schedule._replace(last_at=tx.now.wall, last_task_id=task_id)])
         return task_id, created
 
@@ -111,7 +111,7 @@ class Schedules:
     def _fire(self, tx: Tx, due: Sequence[Schedule]) -> Fired:
         turns = [turn(schedule, tx.now.wall) for schedule in due]
         wanted = [tick_of(schedule, tick) for schedule, (ticks, _) in zip(due, turns, strict=True) for tick in ticks]
-        ids = iter(submit(tx, wanted, self._queue.terms).ids if wanted else [])
+        ids = iter(submit(tx, wanted, self._queue.terms, self._queue.defaults).ids if wanted else [])
         moved = []
         for schedule, (ticks, following) in zip(due, turns, strict=True):
             fired = [next(ids) for _ in ticks]

@@ -10,8 +10,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from dispatcher.model import End, EndedLease, LeaseEnd, LeaseName, LogPart, Progress, State, Success, TaskRow, Upload
-from dispatcher.queue import output
-from dispatcher.queue.terms import retry_delay
+from dispatcher.queue import ending, output
+from dispatcher.queue.blame import Failure
+from dispatcher.queue.defaults import Defaults
 from dispatcher.store.base import Tx
 
 
@@ -40,68 +41,68 @@ class Outcome(NamedTuple):
     snooze_ms: int = 0
     log: LogPart | None = None
     packed: bytes | None = None  # instead of the result, where that was worth compressing (`uploads.py`)
+    retry: bool = True  # of a failure: whether another attempt may succeed
+    crashed: bool = False  # of a failure: the child that ran it is dead
 
 
 def _success(outcome: Outcome) -> Success:
     return Success(outcome.name, outcome.result, outcome.run_ms, outcome.packed)
 
 
-def report(tx: Tx, outcomes: Sequence[Outcome]) -> list[Verdict]:
-    """Apply outcomes; a verdict for each, in order."""
+class Reported(NamedTuple):
+    """A verdict for each outcome, in order, and the failures for which their worker may be to blame."""
+
+    verdicts: list[Verdict]
+    failures: list[Failure]
+
+
+def report(tx: Tx, outcomes: Sequence[Outcome], defaults: Defaults) -> Reported:
+    """Apply outcomes."""
     plain = [o for o in outcomes if o.status == End.COMPLETED and o.upload is None]
     fresh = tx.complete([_success(o) for o in plain])
-    verdicts = []
+    verdicts: list[Verdict] = []
+    failures: list[Failure] = []
     for outcome in outcomes:
         if outcome.name in fresh and outcome.status == End.COMPLETED:
             fresh.discard(outcome.name)  # the same lease twice in one report: the second is a duplicate
             verdicts.append(Verdict.ACCEPTED)
         else:
-            verdicts.append(_settle(tx, outcome))
+            verdicts.append(_settle(tx, outcome, defaults, failures))
     output.record(tx, [_last_words(o) for o, v in zip(outcomes, verdicts, strict=True) if o.log and v == "accepted"])
-    return verdicts
+    return Reported(verdicts, failures)
 
 
 def _last_words(outcome: Outcome) -> Progress:
     return Progress(outcome.name, None, None, None, None, log=outcome.log)
 
 
-def _settle(tx: Tx, outcome: Outcome) -> Verdict:
+def _settle(tx: Tx, outcome: Outcome, defaults: Defaults, failures: list[Failure]) -> Verdict:
     row = tx.tasks([outcome.name.task_id]).get(outcome.name.task_id)
     if row is None:
         return Verdict.UNKNOWN
     if row.state == State.IN_PROGRESS and row.lease == outcome.name.token:
-        return _end_live(tx, row, outcome)
+        return _end_live(tx, row, outcome, defaults, failures)
     return _end_again(tx, row, outcome)
 
 
-def _end_live(tx: Tx, row: TaskRow, outcome: Outcome) -> Verdict:
+def _end_live(tx: Tx, row: TaskRow, outcome: Outcome, defaults: Defaults, failures: list[Failure]) -> Verdict:
     if _lacks_upload(tx, outcome):
         return Verdict.INVALID
     if outcome.status == End.COMPLETED:
         tx.complete([_success(outcome)])
     else:
-        tx.end([_lease_end(tx, row, outcome)])
+        end = ending.reported(tx, row, outcome, defaults)
+        tx.end([end])
+        if outcome.crashed:
+            tx.note_crash(outcome.name)
+        if outcome.status == End.FAILED and outcome.retry and row.cancel_requested_at is None:
+            failures.append(Failure(row, end.run_at))
     return Verdict.ACCEPTED
 
 
 def _lacks_upload(tx: Tx, outcome: Outcome) -> bool:
     """Asked only where the result would count: repeats and losers are answered whatever became of their uploads."""
     return outcome.upload is not None and tx.upload(outcome.name) != outcome.upload
-
-
-def _lease_end(tx: Tx, row: TaskRow, outcome: Outcome) -> LeaseEnd:
-    """What the task becomes: every end but a success of a task to be cancelled cancels it."""
-    charged = outcome.status in (End.FAILED, End.CANCELLED)
-    state, run_at = State.PENDING, None
-    if row.cancel_requested_at is not None or outcome.status == End.CANCELLED:
-        state = State.CANCELLED
-    elif outcome.status == End.FAILED and row.attempts >= row.max_attempts:
-        state = State.FAILED
-    elif outcome.status == End.FAILED:
-        run_at = tx.now.wall + retry_delay(row.attempts)
-    elif outcome.status == End.SNOOZED:
-        run_at = tx.now.wall + outcome.snooze_ms
-    return LeaseEnd(outcome.name, outcome.status, outcome.error, charged, state, run_at)
 
 
 def _end_again(tx: Tx, row: TaskRow, outcome: Outcome) -> Verdict:

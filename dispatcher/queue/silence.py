@@ -2,33 +2,17 @@
 
 from collections.abc import Collection, Sequence
 
-from dispatcher.model import LOST, SILENT, End, EndedLease, Instance, LeaseEnd, LeaseName, State, TaskRow
+from dispatcher.model import LOST, SILENT, End, EndedLease, Instance, LeaseName, State, TaskRow
+from dispatcher.queue import ending
 from dispatcher.queue.terms import Terms
 from dispatcher.queue.turns import may_return
 from dispatcher.store.base import Tx
 
-REASONS = {
-    End.EXPIRED: "the lease expired: its worker fell silent",
-    End.UNLISTED: "the worker does not know this lease",
-    End.DIED: "the worker process died",
-}
-
-
-def lost(row: TaskRow, how: End, charged: bool) -> LeaseEnd:
-    """The end of a live lease that its holder lost; an uncharged one gives its attempt back."""
-    assert row.lease is not None
-    if row.cancel_requested_at is not None:
-        state = State.CANCELLED
-    elif charged and row.attempts >= row.max_attempts:
-        state = State.FAILED
-    else:
-        state = State.PENDING
-    return LeaseEnd(LeaseName(row.id, row.lease), how, REASONS[how], charged, state)
-
 
 def reap(tx: Tx, limit: int) -> int:
     """End the leases whose time is over; how many. A provisional one was perhaps never received: uncharged."""
-    return len(tx.end([lost(row, End.EXPIRED, not row.lease_provisional) for row in tx.expired(limit)]))
+    over = [(row, not row.lease_provisional) for row in tx.expired(limit)]
+    return len(tx.end(ending.lost(tx, over, End.EXPIRED)))
 
 
 def end_unlisted(tx: Tx, instance: Instance, listed: Collection[LeaseName], in_flight: Collection[int]) -> None:
@@ -38,7 +22,7 @@ def end_unlisted(tx: Tx, instance: Instance, listed: Collection[LeaseName], in_f
         for row in tx.leases(instance.id)
         if LeaseName(row.id, row.lease or 0) not in listed and row.lease_request not in in_flight
     ]
-    tx.end([lost(row, End.UNLISTED, charged=False) for row in missing if row.lease_misses])
+    tx.end(ending.lost(tx, [(row, False) for row in missing if row.lease_misses], End.UNLISTED))
     tx.miss([LeaseName(row.id, row.lease or 0) for row in missing if not row.lease_misses])
 
 
@@ -58,6 +42,8 @@ def take_back(tx: Tx, instance: Instance, names: Sequence[LeaseName], terms: Ter
 def _may_return(tx: Tx, row: TaskRow, ended: EndedLease) -> bool:
     if ended.how not in SILENT or ended.generation != row.generation:
         return False
+    if row.state == State.FAILED and row.cancel_requested_at is not None:
+        return False  # its time was over
     if row.state == State.FAILED:
         last = tx.last_end(row.id)
         return last is not None and last.how in LOST

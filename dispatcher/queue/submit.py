@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from dispatcher.errors import KeyConflict
 from dispatcher.model import KEYED, NewTask
-from dispatcher.queue import unique
+from dispatcher.queue import deadlines, unique
+from dispatcher.queue.defaults import NOTHING, Defaults
 from dispatcher.queue.terms import Terms
 from dispatcher.queue.turns import check_backlog
 from dispatcher.store.base import Tx
@@ -41,12 +42,12 @@ class Submitted(NamedTuple):
     created: list[bool]
 
 
-def submit(tx: Tx, submissions: Sequence[Submission], terms: Terms) -> Submitted:
+def submit(tx: Tx, submissions: Sequence[Submission], terms: Terms, defaults: Defaults = NOTHING) -> Submitted:
     """Store what is new. Raises KeyConflict, and then stores nothing."""
     keys = [s.key for s in submissions if s.key is not None]
     known = dict(tx.known_keys(keys)) if keys else {}
     fresh = _fresh(submissions, known)
-    placed = _place(tx, fresh, terms)
+    placed = _place(tx, fresh, terms, defaults)
     uses = [(s.key, task_id, s.digest if new else s.digest + TWIN) for s, task_id, new in placed if s.key is not None]
     tx.remember_keys(uses)
     known.update({key: (task_id, digest) for key, task_id, digest in uses})
@@ -69,14 +70,14 @@ def _fresh(submissions: Sequence[Submission], known: dict[str, tuple[int, bytes]
     return fresh
 
 
-def _place(tx: Tx, fresh: Sequence[Submission], terms: Terms) -> list[tuple[Submission, int, bool]]:
+def _place(tx: Tx, fresh: Sequence[Submission], terms: Terms, defaults: Defaults) -> list[tuple[Submission, int, bool]]:
     """Store those that have no twin: each with its task, and whether it is new."""
     twins = unique.twins(tx, fresh)
     new = [s for n, s in enumerate(fresh) if n not in twins.of]
     check_backlog(tx, (s.queue for s in new))
     if twins is unique.NONE:
-        return [(s, i, True) for s, i in zip(fresh, tx.insert([_new_task(tx, s, terms) for s in fresh]), strict=True)]
-    ids = iter(tx.insert([_new_task(tx, s, terms) for s in new]))
+        return [(s, i, True) for s, i in zip(fresh, _insert(tx, fresh, terms, defaults), strict=True)]
+    ids = iter(_insert(tx, new, terms, defaults))
     placed: list[tuple[Submission, int, bool]] = []
     holders: dict[str | None, int] = {}
     for n, submission in enumerate(fresh):
@@ -94,10 +95,21 @@ def _answer(submission: Submission, task_id: int, digest: bytes) -> tuple[int, b
     return task_id, digest == submission.digest
 
 
-def _new_task(tx: Tx, s: Submission, terms: Terms) -> NewTask:
+def _insert(tx: Tx, fresh: Sequence[Submission], terms: Terms, defaults: Defaults) -> Sequence[int]:
+    """Store new tasks, and begin their limits of time; their ids."""
+    new = [_new_task(tx, s, terms, defaults) for s in fresh]
+    ids = tx.insert(new)
+    if any(task.options for task in new):
+        deadlines.begin(tx, [(i, 1, task.run_at, task.options) for i, task in zip(ids, new, strict=True)])
+    return ids
+
+
+def _new_task(tx: Tx, s: Submission, terms: Terms, defaults: Defaults) -> NewTask:
     run_at = s.run_at if s.run_at is not None else tx.now.wall + (s.delay_ms or 0)
     requires = tuple(sorted(set(s.requires)))
     lane_id = tx.lane(s.queue, s.task_type, requires if s.limit_key is None else (KEYED, *requires))
-    attempts = s.max_attempts or terms.max_attempts
+    of_type = defaults.of(s.task_type)
+    attempts = s.max_attempts or of_type.max_attempts or terms.max_attempts
+    timeout = of_type.timeout_ms if s.timeout_ms is None else s.timeout_ms
     options = unique.named(s.options, s.unique_key)
-    return NewTask(lane_id, s.data, s.priority, run_at, attempts, s.timeout_ms, s.tags, options, s.limit_key)
+    return NewTask(lane_id, s.data, s.priority, run_at, attempts, timeout, s.tags, options, s.limit_key)

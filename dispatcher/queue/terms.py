@@ -24,7 +24,25 @@ class Terms:
         return max(LEAST_GAP_MS, min(GAP_MS, self.lease_ms // 2, self.silence_ms // 2))
 
 
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a failed task waits for its next attempt: each time `factor` times longer, up to a cap, with jitter."""
+
+    first_seconds: float = FIRST_RETRY_MS / 1000
+    factor: float = 4
+    max_seconds: float = LONGEST_RETRY_MS / 1000
+    jitter: float = 0.2  # the part of it by which it may be shorter or longer
+
+    def delay(self, attempt: int) -> int:
+        """Milliseconds after an attempt has failed."""
+        growth = self.factor ** min(attempt - 1, 100) if self.first_seconds else 0.0
+        wait = min(self.first_seconds * growth, self.max_seconds)
+        return int(1000 * wait * random.uniform(1 - self.jitter, 1 + self.jitter))  # noqa: S311  jitter, not a secret
+
+
+BACKOFF = Backoff()
+
+
 def retry_delay(attempt: int) -> int:
-    """How long a failed task waits for its next attempt: 2 s, 8 s, 32 s … at most an hour, with jitter of a fifth."""
-    wait = min(FIRST_RETRY_MS * 4 ** min(attempt - 1, 10), LONGEST_RETRY_MS)
-    return int(wait * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
+    """How long a failed task waits that says nothing: 2 s, 8 s, 32 s … at most an hour, with jitter of a fifth."""
+    return BACKOFF.delay(attempt)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 from dispatcher.errors import DispatcherError, Unavailable
 from dispatcher.model import Lane, Orders
+from dispatcher.queue.blame import NOBODY, Blame
 from dispatcher.queue.claim import Claim, Claimed, grant, orders_for
 from dispatcher.queue.terms import Terms
 from dispatcher.store.base import Tx
@@ -34,8 +35,8 @@ class Parked:
 class Waiting:
     """All waiting claims, oldest first."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
+    def __init__(self, terms: Terms, blame: Blame = NOBODY) -> None:
+        self._terms, self._blame = terms, blame
         self._lock = threading.Lock()
         self._parked: dict[str, Parked] = {}
         self._highest: dict[str, int] = {}
@@ -138,7 +139,7 @@ class Waiting:
                 return None
             parked.serving = True  # from here on a time-out waits for the outcome
         try:
-            if granted := grant(tx, asked, lanes, self._terms, provisional=True):
+            if granted := grant(tx, asked, lanes, self._terms, provisional=True, blame=self._blame):
                 answer = Claimed(granted, True, orders_for(tx, asked.instance_id))
         finally:
             if answer is None:

@@ -60,6 +60,15 @@ class Tolerant(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
+class Backoff(Strict):
+    """How long a failed task waits for its next attempt."""
+
+    first_seconds: float = Field(2, ge=0, le=TEN_YEARS)
+    factor: float = Field(4, ge=1, le=100, description="each wait is so many times longer")
+    max_seconds: float = Field(3600, ge=0, le=TEN_YEARS)
+    jitter: float = Field(0.2, ge=0, le=1, description="the part of a wait by which it may be shorter or longer")
+
+
 class SubmitTask(Strict):
     """One task."""
 
@@ -74,6 +83,9 @@ class SubmitTask(Strict):
     delay_seconds: float | None = Field(None, ge=0, le=TEN_YEARS, description="instead of run_at")
     max_attempts: int | None = Field(None, ge=1, le=1000)
     timeout_seconds: float | None = Field(None, gt=0, le=TEN_YEARS, description="the longest one attempt may run")
+    backoff: Backoff | None = Field(None, description="how long it waits for its next attempt")
+    wait_seconds: float | None = Field(None, gt=0, le=TEN_YEARS, description="fails if nobody took it so long")
+    total_seconds: float | None = Field(None, gt=0, le=TEN_YEARS, description="the longest all attempts may take")
     idempotency_key: Key | None = Field(None, description="the same key with the same body submits once")
     tags: list[Name] = Field(default_factory=list, max_length=32)
     memory_mb: int | None = Field(None, ge=16, le=2**24, description="MiB; the attempt that needs more fails")
@@ -237,6 +249,8 @@ class Outcome(Tolerant):
     run_seconds: float | None = Field(None, ge=0, le=TEN_YEARS)
     snooze_seconds: float = Field(0, ge=0, le=TEN_YEARS)
     log: LogLines | None = None
+    retry: bool = True
+    crashed: bool = False
 
 
 class Report(Tolerant):
@@ -287,6 +301,7 @@ class Registration(Tolerant):
     version: str | None = Field(None, max_length=128)
     python: str | None = Field(None, max_length=128)
     slots: dict[Name, int] = Field(default_factory=dict, max_length=10_000)
+    defaults: dict[Name, Any] = Field(default_factory=dict, max_length=10_000, description="each a TypeDefaults")
 
 
 class WorkerOrder(Strict):
@@ -296,6 +311,21 @@ class WorkerOrder(Strict):
     when: Literal["after", "now"] | None = Field(
         None, description="of a stop: after the running tasks (default), or now"
     )
+
+
+class TypeDefaults(Tolerant):
+    """What the tasks of a type want unless they say otherwise."""
+
+    max_attempts: int | None = Field(None, ge=1, le=1000)
+    timeout_seconds: float | None = Field(None, gt=0, le=TEN_YEARS)
+    backoff: Backoff | None = None
+
+
+class Forgive(Strict):
+    """A worker that shall get a type again, without a type all of them."""
+
+    worker_id: Name
+    task_type: Name | None = None
 
 
 class Heartbeat(Tolerant):

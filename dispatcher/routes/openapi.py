@@ -62,11 +62,14 @@ OPERATIONS = (
     Operation("get", "/backup", None, "A copy of the database file; 202 while it is being made", query=("copy",)),
     Operation("post", "/migrate", models.Migrate, "Move the queue into a database, while it goes on", 202),
     Operation("get", "/migrate", None, "How the present move stands, or the last one"),
+    Operation("get", "/blames", None, "Workers that do not get a type, because it fails on them alone"),
+    Operation("post", "/forgive", models.Forgive, "Let a worker have a type again"),
     Operation("get", "/stats", None, "Counts, rates, times, workers"),
     Operation("get", "/health", None, "Liveness; ?ready=1: 503 when the store takes no writes", query=("ready",)),
     Operation("get", "/openapi.json", None, "This document"),
 )
-TAKEN_APART = (models.Outcome, models.ClassicHeartbeat)  # models that views apply to parts of a body, or by its form
+# models that views apply to parts of a body, or by its form
+TAKEN_APART = (models.Outcome, models.ClassicHeartbeat, models.TypeDefaults)
 NUMBERS = frozenset({"task_id", "limit", "cursor", "wait", "force"})
 ERROR = {
     "type": "object",

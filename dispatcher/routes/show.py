@@ -71,6 +71,7 @@ def task(row: Mapping[str, Any], output: Output | None = None) -> str:
     """One task with everything, as JSON text; fields of a result object stand at the top level too."""
     own = {**_own(row), "attempts_log": [_attempt(ended) for ended in row["ended"]]}
     own["waiting_because"] = row.get("waiting_because")
+    own |= json.loads(row["options"]) if row["options"] else {}
     result = json.loads(row["result"]) if row["result"] is not None else None
     taken = own.keys() | {"task_data", "result", "result_ref", "partial"}
     extra = {key: value for key, value in result.items() if key not in taken} if isinstance(result, dict) else {}

@@ -52,7 +52,7 @@ def _stats(queue: Queue) -> dict[str, Any]:
         f"{state.value}_tasks": sum(n.get(state.value, 0) for n in counts.values()) for state in State
     }
     told["active_workers"] = sum(worker["status"] == "alive" for worker in listed)
-    told["workers"] = listed
+    told["workers"] = [{**worker, "blamed_for": sorted(queue.blame.types(worker["worker_id"]))} for worker in listed]
     told["ready_tasks"] = sum(n.get("ready", 0) for n in counts.values())
     told["oldest_waiting_seconds"] = None if oldest is None else max(now - oldest, 0) / 1000
     told["load"] = _load(counts, oldest_of, listed, now)

@@ -27,7 +27,8 @@ def blueprint(queue: Queue) -> Blueprint:
             data = {"task_id": task_id, "task_type": asked.task_type, "created": False}
             return show.success(data, 200, "There is such a task already")
         data = {"task_id": task_id, "task_type": asked.task_type, "status": "pending"}
-        data["max_attempts"] = asked.max_attempts or queue.terms.max_attempts
+        of_type = queue.defaults.of(asked.task_type)
+        data["max_attempts"] = asked.max_attempts or of_type.max_attempts or queue.terms.max_attempts
         if asked.unique_key is not None:
             data["created"] = True
         return show.success(data, 201, "Task submitted successfully")
@@ -62,13 +63,25 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         timeout_ms=in_ms(asked.timeout_seconds),
         tags=tuple(asked.tags),
         key=asked.idempotency_key,
-        options=Options(memory_mb=asked.memory_mb).dump(),
         requires=tuple(asked.requires),
         limit_key=asked.key,
         digest=_digest(asked, data) if asked.idempotency_key else b"",
+        options=_options(asked),
         unique_key=asked.unique_key,
         unique_for_ms=None if asked.unique_for == "unfinished" else in_ms(asked.unique_for),
     )
+
+
+def _options(asked: SubmitTask) -> str | None:
+    """What a task rarely asks for; most ask for nothing. Its unique key the queue adds itself."""
+    if (asked.memory_mb, asked.backoff, asked.wait_seconds, asked.total_seconds) == (None,) * 4:
+        return None
+    return Options(
+        memory_mb=asked.memory_mb,
+        backoff=None if asked.backoff is None else asked.backoff.model_dump(),
+        wait_seconds=asked.wait_seconds,
+        total_seconds=asked.total_seconds,
+    ).dump()
 
 
 def text_of_data(data: dict[str, Any], field: str) -> str:

@@ -17,7 +17,7 @@ from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.uploads import bounded
-from dispatcher.routes import body, models, show
+from dispatcher.routes import attempts, body, models, show
 
 PART_BYTES = 2**20
 PARTIAL_BYTES = 64 * 1024
@@ -139,6 +139,8 @@ def _checked(asked: models.Outcome, name: LeaseName, value: dict[str, Any]) -> O
         run_ms=None if asked.run_seconds is None else round(asked.run_seconds * 1000),
         snooze_ms=round(asked.snooze_seconds * 1000),
         log=_log(asked.log),
+        retry=asked.retry,
+        crashed=asked.crashed,
     )
 
 
@@ -189,6 +191,7 @@ def _heartbeat(asked: models.Heartbeat) -> Heartbeat:
         store_id=asked.store_id,
         types=schemas,
         about=_about(asked.register_) if asked.register_ else None,
+        defaults=attempts.defaults_of(asked.register_) if asked.register_ else None,
     )
 
 

@@ -34,13 +34,14 @@ from dispatcher.model import (
     TaskRow,
     Upload,
 )
+from dispatcher.store.attempts import AttemptReader, AttemptTx
 from dispatcher.store.later import LaterOps, LaterReads
 from dispatcher.store.writer import Serving
 
 T = TypeVar("T")
 
 
-class Tx(LaterOps, Protocol):
+class Tx(AttemptTx, LaterOps, Protocol):
     """One operation inside a transaction."""
 
     now: Now
@@ -273,7 +274,7 @@ class Tx(LaterOps, Protocol):
         """Return up to that many free pages of the database to the file system; how many."""
 
 
-class Reader(LaterReads, Protocol):
+class Reader(AttemptReader, LaterReads, Protocol):
     """Reads of one moment."""
 
     def task(self, task_id: int) -> dict[str, Any] | None:

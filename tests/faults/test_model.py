@@ -175,6 +175,7 @@ class QueueMachine(RuleBasedStateMachine):
     def _open(self) -> None:
         self.store: Store = self._place.open(self.clock)
         self.queue = Queue(self.store)
+        self.queue.blame.failed = lambda *_: None  # type: ignore[method-assign]  # who is preferred: test_store_blame
         self.reaper, self.scheduler = Reaper(self.queue), Scheduler(self.queue)
 
     # reading

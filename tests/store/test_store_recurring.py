@@ -247,10 +247,10 @@ def test_refused_task_harms_no_other_schedule_and_is_told(bench: Bench, monkeypa
         bench.make(name, task=Submission(name, "{}"))
     submit = rules.submit
 
-    def picky(tx: Any, submissions: Any, terms: Any) -> Any:
+    def picky(tx: Any, submissions: Any, *rest: Any) -> Any:
         if any(s.task_type == "bad" for s in submissions):
             raise Invalid("task_type", "not today")
-        return submit(tx, submissions, terms)
+        return submit(tx, submissions, *rest)
 
     monkeypatch.setattr(rules, "submit", picky)
     assert bench.pass_(60) == 2

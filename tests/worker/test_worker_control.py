@@ -149,7 +149,7 @@ def test_a_task_whose_worker_is_killed_goes_on_within_one_checkpoint(system: Sys
     mine = {"worker_id": "peek", "instance_id": "peek", "request_id": 1, "max_tasks": 1, "task_types": ["prime"]}
     answer = system.post("/get-tasks", {**mine, "wait_seconds": 10})
     (lease,) = answer["tasks"]
-    assert (lease["task_id"], lease["attempt"]) == (task_id, 2)
+    assert (lease["task_id"], lease["attempt"]) == (task_id, 1), "a loss after a newer checkpoint does not count"
     assert reached - 1.5 * rate <= lease["checkpoint"]["next"] <= LIMIT, "checkpoints come once a second"
     names = {"store_id": answer["store_id"], "lease_id": lease["lease_id"]}
     back = {"worker_id": "peek", "instance_id": "peek", "outcomes": [{**names, "status": "released"}]}
@@ -157,7 +157,7 @@ def test_a_task_whose_worker_is_killed_goes_on_within_one_checkpoint(system: Sys
     system.start_worker("lab-2")
     wait_until(system.has(task_id, "completed"), seconds=60)
     task = system.task(task_id)
-    assert (task["result"]["count"], task["result"]["was_resumed"], task["attempts"]) == (PRIMES, True, 2)
+    assert (task["result"]["count"], task["result"]["was_resumed"], task["attempts"]) == (PRIMES, True, 1)
 
 
 def test_children_come_with_the_backlog_and_go_without(system: System) -> None:

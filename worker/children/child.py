@@ -26,6 +26,7 @@ from worker.children.context import Context
 from worker.children.framing import PACKET_BYTES, frame
 from worker.children.loading import Handler, find, load
 from worker.children.outcomes import explained, failed_fields, outcome_text, spool_path
+from worker.children.signs import final_reason, snooze_seconds
 from worker.children.stopping import StopOrder, Stopped
 
 OOM_SCORE = 500  # short of memory, the kernel is to take a child before its supervisor
@@ -106,8 +107,7 @@ class Child:
         if result is None or self._stop.given:
             return frame(framing.STOPPED, number)
         names = {name: task[name] for name in ("store_id", "task_id", "lease_id")}
-        status = "failed" if result.kind == framing.FAILED else "completed"
-        text = outcome_text(names, status, result.fields + self._told)
+        text = outcome_text(names, framing.STATUS[result.kind], result.fields + self._told)
         return frame(result.kind, number, result.seconds, text.encode())
 
     def _limited(self, task: Fields) -> Result:
@@ -139,7 +139,7 @@ class Child:
         except BaseException as error:
             self._stop.disarm()
             reason = f"out of memory (memory_mb = {limit}): " if limit and isinstance(error, MemoryError) else ""
-            return _failure(reason + explained(error), time.monotonic() - began)
+            return _raised(error, time.monotonic() - began, reason)
         finally:
             self._stop.disarm()
             context.end()
@@ -197,8 +197,21 @@ def _data_bytes() -> int:
         return 0
 
 
-def _failure(error: str, seconds: float) -> Result:
-    return Result(framing.FAILED, failed_fields(error, seconds), seconds)
+def _failure(error: str, seconds: float, retry: bool = True) -> Result:
+    return Result(framing.FAILED, failed_fields(error, seconds, retry=retry), seconds)
+
+
+def _raised(error: BaseException, seconds: float, prefix: str = "") -> Result:
+    """What a handler raised: it asks to be run later, or it failed, perhaps for good."""
+    try:
+        snooze = snooze_seconds(error)
+    except ValueError as wrong:
+        return _failure(explained(wrong), seconds)
+    if snooze is not None:
+        fields = f'"snooze_seconds":{snooze:.3f},"run_seconds":{seconds:.6f}'
+        return Result(framing.SNOOZED, fields, seconds)
+    reason = final_reason(error)
+    return _failure(prefix + explained(error, reason or ""), seconds, retry=reason is None)
 
 
 def _opened(packet: bytes) -> Fields:

@@ -164,7 +164,7 @@ class Crew:
     def _end_for_memory(self, child: ChildProcess, used: int) -> None:
         assert child.current is not None
         limit = child.current.task.memory_mb
-        ending = Ending("failed", f"out of memory: it used {used // MIB} MiB, the limit is memory_mb = {limit}")
+        ending = Ending("failed", f"out of memory: it used {used // MIB} MiB, the limit is memory_mb = {limit}", True)
         child.current.ending = child.current.ending or ending
         self._sharing.take_back(child)
         child.kill()
@@ -239,9 +239,9 @@ class Crew:
         if held.ending is None and child.doomed and not child.fault:
             self._sharing.put_back([held])
             return
-        ending = held.ending or Ending("failed", reason)
+        ending = held.ending or Ending("failed", reason, crashed=True)
         if ending.status == "failed":
-            ending = Ending("failed", ending.error + child.said())
+            ending = Ending("failed", ending.error + child.said(), ending.crashed)
         self._ledger.settle_by(held, ending)
 
     # What children say

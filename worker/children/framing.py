@@ -17,9 +17,11 @@ STARTED = b"S"  # the task begins; no text
 COMPLETED = b"C"  # the text is the outcome
 STORED = b"L"  # completed; the result lies in the spool, the text is the outcome that refers to it
 FAILED = b"F"  # the text is the outcome
+SNOOZED = b"Z"  # the handler asks to be run later; the text is the outcome
 STOPPED = b"X"  # the handler ended because it was told to; no text
 PROGRESS = b"P"  # the text is an update of progress, note, checkpoint
-ENDS = frozenset((COMPLETED, STORED, FAILED, STOPPED))
+ENDS = frozenset((COMPLETED, STORED, FAILED, SNOOZED, STOPPED))
+STATUS = {COMPLETED: "completed", STORED: "completed", FAILED: "failed", SNOOZED: "snoozed"}
 KINDS = ENDS | {STARTED, PROGRESS}
 
 

@@ -34,6 +34,7 @@ class Probe:
     types: dict[str, Any] = field(default_factory=dict)
     slots: dict[str, int] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)  # what tasks of a type want, for types that say it
 
 
 @dataclass
@@ -137,3 +138,5 @@ def _settle(result: Probe, rest: dict[str, Path], task_type: str, said: Any) -> 
         result.types[task_type] = said["schema"]
         if said["slots"] > 1:
             result.slots[task_type] = said["slots"]
+        if said["defaults"] is not None:
+            result.defaults[task_type] = said["defaults"]

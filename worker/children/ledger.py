@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from worker.children.framing import FAILED, PACKET_BYTES, STORED, Frame
+from worker.children.framing import PACKET_BYTES, STATUS, STORED, Frame
 from worker.children.outcomes import failed_fields, outcome_text, spool_path
 from worker.model import Outcome, Task
 
@@ -26,6 +26,7 @@ class Ending:
 
     status: Literal["failed", "cancelled", "lost", "released"]
     error: str = ""
+    crashed: bool = False  # a failure that took its child with it
 
 
 RELEASED = Ending("released")
@@ -107,7 +108,7 @@ class Ledger:
 
     def settle(self, held: Held, frame: Frame) -> None:
         """It ended with an outcome made by its child; raises ValueError when that is no text."""
-        status = "failed" if frame.kind == FAILED else "completed"
+        status = STATUS[frame.kind]
         spool = self._file(held, ".bin") if frame.kind == STORED else None
         task = held.task
         self._close(held, Outcome(task.lease_id, task.task_type, status, frame.body.decode(), frame.seconds, spool))
@@ -120,7 +121,7 @@ class Ledger:
             _remove(self._file(held, ".bin"))
         task, status = held.task, ending.status
         names = {"store_id": task.store_id, "task_id": task.task_id, "lease_id": task.lease_id}
-        fields = failed_fields(ending.error, seconds) if status == "failed" else ""
+        fields = failed_fields(ending.error, seconds, crashed=ending.crashed) if status == "failed" else ""
         text = outcome_text(names, status, fields)
         self._close(held, None if status == "lost" else Outcome(task.lease_id, task.task_type, status, text, seconds))
 

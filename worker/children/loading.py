@@ -17,6 +17,7 @@ SUFFIX = "_task.py"
 CLASSIC = ("task_id", "payload")
 MODERN = ("payload", "context")
 MOST_SLOTS = 1000
+WANTS = ("max_attempts", "backoff", "timeout_seconds")
 _CO_VARIABLE, _CO_SUSPENDS = 0x04 | 0x08, 0x20 | 0x80 | 0x200  # inspect.CO_*, without the weight of inspect
 
 
@@ -50,6 +51,15 @@ class Handler:
         if self.model is not None:
             return self.model.model_json_schema()
         return getattr(self.module, "PAYLOAD_SCHEMA", None)
+
+    def defaults(self) -> dict[str, Any] | None:
+        """What its tasks want unless they say otherwise; None when nothing. Raises HandlerError."""
+        from worker.children.defaults import checked  # here: only a probe asks
+
+        try:
+            return checked({name: value for name in WANTS if (value := getattr(self.module, name, None)) is not None})
+        except ValueError as error:
+            raise HandlerError(f"{self.module.__file__}: {error}") from None
 
 
 def find(folders: Iterable[str], task_type: str) -> str:

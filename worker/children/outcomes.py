@@ -21,9 +21,10 @@ def outcome_text(names: dict[str, Any], status: str, fields: str = "") -> str:
     return f'{_ENCODER.encode(names)[:-1]},"status":"{status}"{"," if fields else ""}{fields}}}'
 
 
-def failed_fields(error: str, seconds: float) -> str:
-    """The fields of a failed outcome."""
-    return f'"error":{_ENCODER.encode(clean(error))},"run_seconds":{seconds:.6f}'
+def failed_fields(error: str, seconds: float, *, retry: bool = True, crashed: bool = False) -> str:
+    """The fields of a failed outcome; without `retry` it is final, `crashed`: it took its child with it."""
+    more = ("" if retry else ',"retry":false') + (',"crashed":true' if crashed else "")
+    return f'"error":{_ENCODER.encode(clean(error))},"run_seconds":{seconds:.6f}{more}'
 
 
 def clean(text: str, limit: int = ERROR_BYTES) -> str:
@@ -35,12 +36,12 @@ def clean(text: str, limit: int = ERROR_BYTES) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def explained(error: BaseException) -> str:
-    """An exception as `ValueError: why` and its traceback, from the handler's frame on."""
+def explained(error: BaseException, reason: str = "") -> str:
+    """An exception as `ValueError: why`, or its reason, and its traceback, from the handler's frame on."""
     try:
         import traceback  # here: most children never need it
 
-        summary = "".join(traceback.format_exception_only(type(error), error)).strip()
+        summary = reason or "".join(traceback.format_exception_only(type(error), error)).strip()
         frames = error.__traceback__
         while frames is not None and os.path.dirname(frames.tb_frame.f_code.co_filename) == _OURS:
             frames = frames.tb_next

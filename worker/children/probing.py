@@ -23,13 +23,13 @@ def main() -> None:
 def _tried(path: str) -> dict[str, Any]:
     try:
         handler = load(path)
-        schema = handler.schema()
+        schema, defaults = handler.schema(), handler.defaults()
         dump(schema)
     except HandlerError as error:
         return {"error": str(error)}
     except BaseException as error:
         return {"error": clean(f"{path}: {explained(error)}")}
-    return {"schema": schema, "slots": handler.slots}
+    return {"schema": schema, "slots": handler.slots, "defaults": defaults}
 
 
 def _say(answers: int, value: Any) -> None:

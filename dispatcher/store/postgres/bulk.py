@@ -22,7 +22,17 @@ LOST = """INSERT INTO upload_trash SELECT u.task_id, u.lease FROM upload_parts A
     ON CONFLICT DO NOTHING"""
 KEEP = """INSERT INTO retention VALUES (%s, %s, %s)
     ON CONFLICT (queue, state) DO UPDATE SET seconds = excluded.seconds"""
-OWN_ROWS = ("task_data", "task_tags", "task_keys", "results", "progress", "task_output", "ended_leases", "unique_keys")
+OWN_ROWS = (
+    "task_data",
+    "task_tags",
+    "task_keys",
+    "results",
+    "progress",
+    "task_output",
+    "ended_leases",
+    "unique_keys",
+    "deadlines",
+)
 
 
 class BulkOps(ResultOps):

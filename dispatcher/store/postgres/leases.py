@@ -102,7 +102,10 @@ class LeaseOps:
         """Lease ready tasks of these lanes: at once while they are small, else a few at a time."""
         filled = [lane for lane in lanes if self.counts.ready(lane) > 0]
         known = sum(self.counts.ready(lane) for lane in filled)
-        ids = self.heads.lock(self.ask, filled, limit, self.now.steady, known)
+        ids = self.heads.lock(self.ask, filled, limit + len(grant.spared), self.now.steady, known)
+        if grant.spared:
+            ids = [task_id for task_id in ids if task_id not in grant.spared][:limit]
+            self.heads.forget()  # what is spared, or was one too many, is to be found again
         if not ids:
             return []
         granted: list[Granted] = []

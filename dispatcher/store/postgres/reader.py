@@ -10,6 +10,7 @@ from dispatcher.clock import Now
 from dispatcher.model import Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
+from dispatcher.store.postgres.attempts import AttemptReads
 from dispatcher.store.postgres.later import LaterReads
 from dispatcher.store.postgres.queues import BUCKET, SETTINGS, USE
 from dispatcher.store.postgres.workers import OUTPUT
@@ -34,7 +35,7 @@ BEFORE = """SELECT count(*) FROM (SELECT FROM tasks AS m JOIN lanes AS ml ON ml.
 PAGE = 100  # rows that are fetched at a time, so that a page of large results is not held twice
 
 
-class PostgresReader(Pages, LaterReads):
+class PostgresReader(Pages, AttemptReads, LaterReads):
     """Reads of one moment (the contract is `store/base.py`)."""
 
     MARK = "%s"

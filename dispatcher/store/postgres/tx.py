@@ -11,11 +11,11 @@ from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
 from dispatcher.store.keys import Touched
 from dispatcher.store.postgres.again import Again
+from dispatcher.store.postgres.attempts import AttemptOps
 from dispatcher.store.postgres.bulk import BulkOps
 from dispatcher.store.postgres.counts import FLUSH, READY, Counts
 from dispatcher.store.postgres.heads import Heads
 from dispatcher.store.postgres.later import LaterOps
-from dispatcher.store.postgres.leases import LeaseOps
 from dispatcher.store.postgres.queues import QueueOps
 from dispatcher.store.postgres.watchdog import Watchdog
 from dispatcher.store.postgres.workers import WorkerOps
@@ -37,14 +37,16 @@ KEYS = """INSERT INTO idempotency_keys (idempotency_key, task_id, digest, create
 MEET = """INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at, ordered)
     VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
 PROGRESS = """INSERT INTO progress
-    SELECT n.task, n.done, n.total, n.note, n.checkpoint, %s
+    SELECT n.task, n.done, n.total, n.note, n.checkpoint, %s, CASE WHEN n.checkpoint IS NOT NULL THEN n.token END
     FROM unnest(%s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::text[], %s::text[])
         AS n (task, token, done, total, note, checkpoint)
     JOIN tasks AS t ON t.id = n.task AND t.lease = n.token AND t.state = 'in_progress'
     ON CONFLICT (task_id) DO UPDATE SET updated_at = excluded.updated_at,
         done = coalesce(excluded.done, progress.done), total = coalesce(excluded.total, progress.total),
         note = coalesce(excluded.note, progress.note),
-        checkpoint = coalesce(excluded.checkpoint, progress.checkpoint)"""
+        checkpoint = coalesce(excluded.checkpoint, progress.checkpoint),
+        checkpoint_lease = CASE WHEN excluded.checkpoint IS NULL OR excluded.checkpoint = progress.checkpoint
+            THEN progress.checkpoint_lease ELSE excluded.checkpoint_lease END"""
 RESTART = """UPDATE tasks SET state = 'pending', ready = NOT (id = ANY(%s)), held = id = ANY(%s),
     generation = generation + 1, attempts = 0, run_at = %s,
     finished_at = NULL, cancel_requested_at = NULL, lease = NULL, lease_instance = NULL WHERE id = ANY(%s)"""
@@ -62,7 +64,7 @@ SILENT_SPELL = "SELECT id FROM spells WHERE seen_at < %s ORDER BY id LIMIT 1 FOR
 SPELL_IS_OVER_MS = 3_600_000
 
 
-class PostgresTx(QueueOps, LeaseOps, LaterOps, WorkerOps, BulkOps):
+class PostgresTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: psycopg.Connection, now: Now, watchdog: Watchdog) -> None:
@@ -230,7 +232,7 @@ class PostgresTx(QueueOps, LeaseOps, LaterOps, WorkerOps, BulkOps):
 
     def register_types(self, schemas: Mapping[str, str | None]) -> None:
         """Remember payload schemas."""
-        sql = """INSERT INTO task_types
+        sql = """INSERT INTO task_types (name, schema, updated_at)
                  SELECT n.name, n.schema, %s FROM unnest(%s::text[], %s::text[]) AS n (name, schema) ORDER BY 1
                  ON CONFLICT (name) DO UPDATE SET schema = excluded.schema, updated_at = excluded.updated_at"""
         self.changed(sql, (self.now.wall, list(schemas), list(schemas.values())))

@@ -17,7 +17,17 @@ OLD = "SELECT id FROM tasks WHERE state = ? AND lane_id = ? AND finished_at < ? 
 LOST = """INSERT OR IGNORE INTO upload_trash SELECT u.task_id, u.lease FROM upload_parts AS u
     JOIN tasks AS t ON t.id = u.task_id
     WHERE u.part = 0 AND t.finished_at IS NOT NULL AND t.lease IS NOT u.lease AND t.finished_at < ? LIMIT ?"""
-OWN_ROWS = ("task_data", "task_tags", "task_keys", "results", "progress", "task_output", "ended_leases", "unique_keys")
+OWN_ROWS = (
+    "task_data",
+    "task_tags",
+    "task_keys",
+    "results",
+    "progress",
+    "task_output",
+    "ended_leases",
+    "unique_keys",
+    "deadlines",
+)
 
 
 class BulkOps(ResultOps):

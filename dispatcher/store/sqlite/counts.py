@@ -68,6 +68,10 @@ class Counts:
         """The present number of a whole queue."""
         return sum(self._n[(lane.id, state)] for lane in list(self.lanes.values()) if lane.queue == queue)
 
+    def stir(self) -> None:
+        """Count every lane with something to take among the fresh ones."""
+        self._fresh |= self._ready
+
     def add(self, lane_id: int, state: str, n: int) -> None:
         """Change a number."""
         if state == READY and n > 0:

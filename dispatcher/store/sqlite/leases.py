@@ -73,7 +73,9 @@ class LeaseOps:
         filled = [lane for lane in lanes if self.counts.get(lane, READY)]
         expires = self.now.steady + grant.length
         terms = (grant.instance, grant.request, expires, grant.length, grant.provisional)
-        rows = [(self.now.wall, secrets.randbits(63), *terms, task_id) for task_id in self._heads(filled, limit)]
+        heads = self._heads(filled, limit + len(grant.spared))
+        ids = [task_id for task_id in heads if task_id not in grant.spared][:limit] if grant.spared else heads
+        rows = [(self.now.wall, secrets.randbits(63), *terms, task_id) for task_id in ids]
         granted = self._as_fits(self.db.executemany(TAKE, rows), room) if rows else []
         for lane_id, n in Counter(task.lane.id for task in granted).items():
             self.counts.move(lane_id, State.PENDING.value, State.IN_PROGRESS.value, n)

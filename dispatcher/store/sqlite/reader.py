@@ -10,6 +10,7 @@ from dispatcher.clock import Now
 from dispatcher.model import Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
+from dispatcher.store.sqlite.attempts import AttemptReads
 from dispatcher.store.sqlite.counts import READY
 from dispatcher.store.sqlite.later import LaterReads
 from dispatcher.store.sqlite.workers import OUTPUT
@@ -40,7 +41,7 @@ OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
 BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
 
 
-class SqliteReader(Pages, LaterReads):
+class SqliteReader(Pages, AttemptReads, LaterReads):
     """Reads of one moment (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:

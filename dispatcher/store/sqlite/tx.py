@@ -10,10 +10,10 @@ import apsw
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
 from dispatcher.store.keys import Touched
+from dispatcher.store.sqlite.attempts import AttemptOps
 from dispatcher.store.sqlite.bulk import BulkOps
 from dispatcher.store.sqlite.counts import READY, Counts
 from dispatcher.store.sqlite.later import LaterOps
-from dispatcher.store.sqlite.leases import LeaseOps
 from dispatcher.store.sqlite.queues import QueueOps
 from dispatcher.store.sqlite.workers import WorkerOps
 
@@ -23,7 +23,7 @@ COLD = frozenset({"data", "options"})  # what an edit may change beside the hot 
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 
 
-class SqliteTx(QueueOps, LeaseOps, LaterOps, WorkerOps, BulkOps):
+class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:
@@ -153,18 +153,20 @@ class SqliteTx(QueueOps, LeaseOps, LaterOps, WorkerOps, BulkOps):
 
     def register_types(self, schemas: Mapping[str, str | None]) -> None:
         """Remember payload schemas."""
-        sql = """INSERT INTO task_types VALUES (?, ?, ?)
+        sql = """INSERT INTO task_types (name, schema, updated_at) VALUES (?, ?, ?)
                  ON CONFLICT DO UPDATE SET schema = excluded.schema, updated_at = excluded.updated_at"""
         self.db.executemany(sql, [(name, schema, self.now.wall) for name, schema in schemas.items()])
 
     # progress
     def progress(self, updates: Sequence[Progress]) -> None:
         """Record progress of live leases."""
-        sql = """INSERT INTO progress SELECT ?1, ?3, ?4, ?5, ?6, ?7
+        sql = """INSERT INTO progress SELECT ?1, ?3, ?4, ?5, ?6, ?7, iif(?6 IS NULL, NULL, ?2)
                  WHERE EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND lease = ?2 AND state = 'in_progress')
                  ON CONFLICT DO UPDATE SET updated_at = excluded.updated_at,
                  done = coalesce(excluded.done, done), total = coalesce(excluded.total, total),
-                 note = coalesce(excluded.note, note), checkpoint = coalesce(excluded.checkpoint, checkpoint)"""
+                 note = coalesce(excluded.note, note), checkpoint = coalesce(excluded.checkpoint, checkpoint),
+                 checkpoint_lease = iif(excluded.checkpoint IS NULL OR excluded.checkpoint IS checkpoint,
+                                        checkpoint_lease, excluded.checkpoint_lease)"""
         self.db.executemany(sql, [(*u.name, u.done, u.total, u.note, u.checkpoint, self.now.wall) for u in updates])
 
     # control
@@ -200,7 +202,9 @@ class SqliteTx(QueueOps, LeaseOps, LaterOps, WorkerOps, BulkOps):
     def _forget_result(self, row: TaskRow) -> None:
         """A new generation starts clean; the lease that won keeps a row, which answers repeats of its report."""
         if row.state == State.COMPLETED:
-            sql = """INSERT OR IGNORE INTO ended_leases SELECT NULL, id, lease, generation, lease_instance, attempts,
+            sql = """INSERT OR IGNORE INTO ended_leases
+                     (task_id, lease, generation, instance, attempt, how, charged, claimed_at, ended_at, error)
+                     SELECT id, lease, generation, lease_instance, attempts,
                      'completed', 1, started_at, finished_at, NULL FROM tasks WHERE id = ?"""
             self.db.execute(sql, (row.id,))
         for table in ("results", "progress", "task_output"):
