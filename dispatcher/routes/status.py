@@ -46,13 +46,13 @@ def _stats(queue: Queue) -> dict[str, Any]:
     with queue.store.read() as reader:
         counts, oldest_of = reader.counts(), reader.oldest_by_queue()
         seen = reader.workers(now - workers.DAY_MS)
-    listed = workers.listed(seen, now - queue.terms.silence_ms)
+    listed = workers.listed(queue, seen, now)
     oldest = min(oldest_of.values(), default=None)
     told: dict[str, Any] = {
         f"{state.value}_tasks": sum(n.get(state.value, 0) for n in counts.values()) for state in State
     }
     told["active_workers"] = sum(worker["status"] == "alive" for worker in listed)
-    told["workers"] = [{**worker, "blamed_for": sorted(queue.blame.types(worker["worker_id"]))} for worker in listed]
+    told["workers"] = listed
     told["ready_tasks"] = sum(n.get("ready", 0) for n in counts.values())
     told["oldest_waiting_seconds"] = None if oldest is None else max(now - oldest, 0) / 1000
     told["load"] = _load(counts, oldest_of, listed, now)

@@ -26,7 +26,7 @@ def blueprint(queue: Queue) -> Blueprint:
         now = queue.now().wall
         with queue.store.read() as reader:
             rows = reader.workers(now - DAY_MS)
-        return show.envelope(json.dumps({"workers": listed(rows, now - queue.terms.silence_ms)}))
+        return show.envelope(json.dumps({"workers": listed(queue, rows, now)}))
 
     @views.patch("/workers/<worker_id>")
     def patch_worker(worker_id: str) -> Response:
@@ -39,8 +39,13 @@ def blueprint(queue: Queue) -> Blueprint:
     return views
 
 
-def listed(rows: Iterable[Mapping[str, Any]], alive_since: int) -> list[dict[str, Any]]:
-    """Every living instance, and of a name with none the newest dead one."""
+def listed(queue: Queue, rows: Iterable[Mapping[str, Any]], now: int) -> list[dict[str, Any]]:
+    """Every living instance, and of a name with none the newest dead one; what each is blamed for."""
+    told = _newest(rows, now - queue.terms.silence_ms)
+    return [{**worker, "blamed_for": sorted(queue.blame.types(worker["worker_id"]))} for worker in told]
+
+
+def _newest(rows: Iterable[Mapping[str, Any]], alive_since: int) -> list[dict[str, Any]]:
     rows = list(rows)
     living = [row for row in rows if row["died_at"] is None and row["seen_at"] >= alive_since]
     names = {row["worker_id"] for row in living}

@@ -33,6 +33,7 @@ def test_a_registered_worker_is_shown_with_all_it_said(api: Api) -> None:
         "leases": 0,
         "classic": False,
         "last_heartbeat": worker["last_heartbeat"],
+        "blamed_for": [],
     }
     assert api.get("/stats").data["workers"] == [worker]
 
