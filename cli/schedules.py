@@ -20,6 +20,11 @@ PATIENCE_S = 2.0
 COLUMNS = ("name", "when", "task", "next", "last task", "state")
 Url = Annotated[str | None, typer.Option(help="The dispatcher (setting DISPATCHER_URL).", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Zone = Annotated[str | None, typer.Option(help="Of cron, like Europe/Berlin (else UTC).", show_default=False)]
+UniqueKey = Annotated[
+    str | None, typer.Option("--unique-key", help="None while one with this key is unfinished.", show_default=False)
+]
+CatchUp = Annotated[str | None, typer.Option(help="Ticks missed in a downtime: skip, once or all.", show_default=False)]
 Name = Annotated[str, typer.Argument(help="The schedule's name.", show_default=False)]
 
 
@@ -45,9 +50,7 @@ def unschedule(name: Name, url: Url = None) -> None:
 def schedule(  # one option for each thing that can be said
     name: Name,
     cron: Annotated[str | None, typer.Option(help="Like '0 3 * * MON-FRI'.", show_default=False)] = None,
-    zone: Annotated[
-        str | None, typer.Option(help="Of cron, like Europe/Berlin (else UTC).", show_default=False)
-    ] = None,
+    zone: Zone = None,
     every: Annotated[str | None, typer.Option(help="Instead of cron, like 15m.", show_default=False)] = None,
     type_: Annotated[str | None, typer.Option("--type", help="The task's type.", show_default=False)] = None,
     data: Annotated[str | None, typer.Option(help="Its data, a JSON object.", show_default=False)] = None,
@@ -56,12 +59,8 @@ def schedule(  # one option for each thing that can be said
     max_attempts: Annotated[int | None, typer.Option(help="How often it is tried.", show_default=False)] = None,
     timeout: Annotated[str | None, typer.Option(help="Its longest run, like 90s.", show_default=False)] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.", show_default=False)] = None,
-    unique: Annotated[
-        str | None, typer.Option("--unique-key", help="None while one with this key is unfinished.", show_default=False)
-    ] = None,
-    catch_up: Annotated[
-        str | None, typer.Option(help="Ticks missed in a downtime: skip, once or all.", show_default=False)
-    ] = None,
+    unique: UniqueKey = None,
+    catch_up: CatchUp = None,
     pause: Annotated[bool | None, typer.Option("--pause/--resume", help="Fire nothing; go on.")] = None,
     run: Annotated[bool, typer.Option("--run", help="Submit its task now.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would do, store nothing.")] = False,

@@ -60,3 +60,22 @@ def mill(store: Store, clock: FakeClock) -> Iterator[Mill]:
     made = Mill(store, clock)
     yield made
     made.queue.drain()
+
+
+@pytest.fixture
+def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
+    """Two dispatchers on one database; what a worker said to one counts for its numbers at the other."""
+    kind = PostgresKind(schemas)
+    made = [Mill(kind.make(tmp_path, clock), clock) for _ in range(2)]
+    made[1]._numbers, made[1]._seqs = made[0]._numbers, made[0]._seqs
+    yield made
+    for mill in made:
+        mill.queue.drain()
+        mill.store.close()
+    schemas.drop()
+
+
+@pytest.fixture
+def url_of_mills(mills: list[Mill], schemas: Schemas) -> str:
+    """The database that `mills` share."""
+    return schemas.last

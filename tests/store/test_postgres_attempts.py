@@ -1,11 +1,6 @@
 """Attempts with two dispatchers on one database: limits end once, blame is heard of, what types want is shared."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from postgres_server import Schemas
-from store_kit import ROUNDS, FakeClock, Mill, PostgresKind, name, race
+from store_kit import ROUNDS, Mill, name, race
 from test_store_attempts import poisoned, wants
 from test_store_blame import fail_here_alone
 from test_store_deadlines import NOBODY, OVER, enforce, kept, running, told
@@ -13,18 +8,6 @@ from test_store_races import recount
 
 from dispatcher.model import End, State
 from dispatcher.queue.report import Outcome, Verdict
-
-
-@pytest.fixture
-def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
-    kind = PostgresKind(schemas)
-    made = [Mill(kind.make(tmp_path, clock), clock) for _ in range(2)]
-    made[1]._numbers, made[1]._seqs = made[0]._numbers, made[0]._seqs
-    yield made
-    for mill in made:
-        mill.queue.drain()
-        mill.store.close()
-    schemas.drop()
 
 
 def test_two_dispatchers_end_the_same_limits_once(mills: list[Mill]) -> None:

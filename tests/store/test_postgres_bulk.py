@@ -1,28 +1,12 @@
 """Two dispatchers on one database meet over bulk actions, edits, deletes and pruning."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres_server import Schemas
-from store_kit import ROUNDS, FakeClock, Mill, PostgresKind, race
+from store_kit import ROUNDS, Mill, race
 from test_store_bulk import RACES, act, recounted
 
 from dispatcher.model import State
-
-
-@pytest.fixture
-def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
-    """Two dispatchers on one database."""
-    kind = PostgresKind(schemas)
-    made = [Mill(kind.make(tmp_path, clock), clock) for _ in range(2)]
-    made[1]._numbers, made[1]._seqs = made[0]._numbers, made[0]._seqs
-    yield made
-    for mill in made:
-        mill.queue.drain()
-        mill.store.close()
-    schemas.drop()
 
 
 @pytest.mark.parametrize("meet", RACES)

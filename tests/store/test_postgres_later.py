@@ -1,12 +1,9 @@
 """Schedules and unique tasks at two dispatchers on one database: a tick is fired once, a key has one holder."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres_server import Schemas
-from store_kit import ROUNDS, FakeClock, Mill, PostgresKind, race
+from store_kit import ROUNDS, FakeClock, Mill, race
 from test_store_races import recount
 
 from dispatcher.queue import recurring as rules
@@ -15,18 +12,6 @@ from dispatcher.queue.submit import Submission
 from dispatcher.queue.ticks import Rule
 
 EVERY_MINUTE = Rule(None, "UTC", 60_000)
-
-
-@pytest.fixture
-def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
-    kind = PostgresKind(schemas)
-    made = [Mill(kind.make(tmp_path, clock), clock) for _ in range(2)]
-    made[1]._numbers, made[1]._seqs = made[0]._numbers, made[0]._seqs
-    yield made
-    for mill in made:
-        mill.queue.drain()
-        mill.store.close()
-    schemas.drop()
 
 
 @pytest.fixture

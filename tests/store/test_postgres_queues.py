@@ -1,31 +1,14 @@
 """Limits of queues and keys with several dispatchers on one database."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from postgres_server import Schemas
-from store_kit import SECOND, FakeClock, Mill, PostgresKind, race, waiting
+from store_kit import SECOND, FakeClock, Mill, race, waiting
 
 from dispatcher.errors import BacklogFull
 from dispatcher.queue import queues
 from dispatcher.queue.report import Verdict
 
 ROUNDS = 12
-
-
-@pytest.fixture
-def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
-    """Two dispatchers on one database."""
-    kind = PostgresKind(schemas)
-    made = [Mill(kind.make(tmp_path, clock), clock) for _ in range(2)]
-    made[1]._numbers, made[1]._seqs = made[0]._numbers, made[0]._seqs
-    yield made
-    for mill in made:
-        mill.queue.drain()
-        mill.store.close()
-    schemas.drop()
 
 
 def configure(mill: Mill, **changes: Any) -> None:

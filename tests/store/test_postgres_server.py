@@ -67,7 +67,7 @@ def test_killed_backends_lose_nothing(server: PostgresServer, mill: Mill) -> Non
             try:
                 acknowledged.extend(mill.submit(3))
             except DispatcherError:
-                time.sleep(0.01)
+                done.wait(0.01)  # as a client would before it tries again
 
     threads = [threading.Thread(target=submit) for _ in range(3)]
     for thread in threads:
@@ -145,7 +145,8 @@ def test_time_is_the_databases(url: str, store: PostgresStore) -> None:
         row = db.execute("SELECT extract(epoch FROM clock_timestamp()) * 1000").fetchone()
     assert row is not None
     assert abs(store.now().wall - float(row[0])) < 200
-    assert store.now().wall == store.now().steady or store.now().steady - store.now().wall < 5
+    now = store.now()
+    assert now.wall == now.steady, "leases and display go by the one clock that all dispatchers share"
 
 
 def test_two_that_start_at_once_both_start(url: str) -> None:

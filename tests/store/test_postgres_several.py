@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,7 +17,6 @@ from store_kit import (
     FakeClock,
     Later,
     Mill,
-    PostgresKind,
     name,
     race,
     until,
@@ -39,22 +37,6 @@ from dispatcher.store.postgres.hints import Hints
 from dispatcher.store.postgres.tx import PostgresTx
 
 HINTED_S, UNHINTED_S = 0.05, 1.0
-
-
-@pytest.fixture
-def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
-    """Two dispatchers on one database; what a worker said to one counts for its numbers at the other."""
-    kind = PostgresKind(schemas)
-    stores = [kind.make(tmp_path, clock) for _ in range(2)]
-    made = [Mill(store, clock) for store in stores]
-    for mill in made:
-        mill.url = kind.url(tmp_path)  # type: ignore[attr-defined]
-    made[1]._numbers, made[1]._seqs = made[0]._numbers, made[0]._seqs
-    yield made
-    for mill in made:
-        mill.queue.drain()
-        mill.store.close()
-    schemas.drop()
 
 
 @pytest.mark.parametrize("p", PAIRS, ids=IDS)
@@ -421,11 +403,11 @@ def test_spells_of_two_dispatchers_rise(mills: list[Mill], monkeypatch: pytest.M
     recount(mills[0])
 
 
-def test_waiter_whose_instance_is_in_other_hands_holds_nobody_up(mills: list[Mill]) -> None:
-    one, other = mills
+def test_waiter_whose_instance_is_in_other_hands_holds_nobody_up(mills: list[Mill], url_of_mills: str) -> None:
+    one, _ = mills
     stuck, free = waiting(one, "stuck"), waiting(one, "free")
     one.beat("stuck")
-    with psycopg.connect(other.url) as stranger:  # type: ignore[attr-defined]
+    with psycopg.connect(url_of_mills) as stranger:
         stranger.execute("SELECT 1 FROM instances WHERE worker_id = 'stuck' FOR UPDATE")
         one.one()
         assert free.answer().tasks

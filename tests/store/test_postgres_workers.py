@@ -1,26 +1,9 @@
 """Orders to workers at two dispatchers on one database: one gives them, the worker speaks to the other."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from postgres_server import Schemas
-from store_kit import ROUNDS, FakeClock, Mill, PostgresKind, race, until, waiting
+from store_kit import ROUNDS, Mill, race, until, waiting
 
 from dispatcher.model import Orders
 from dispatcher.queue.claim import Claim
-
-
-@pytest.fixture
-def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
-    kind = PostgresKind(schemas)
-    made = [Mill(kind.make(tmp_path, clock), clock) for _ in range(2)]
-    made[1]._numbers, made[1]._seqs = made[0]._numbers, made[0]._seqs
-    yield made
-    for mill in made:
-        mill.queue.drain()
-        mill.store.close()
-    schemas.drop()
 
 
 def test_quiet_against_claim_at_two_dispatchers(mills: list[Mill]) -> None:

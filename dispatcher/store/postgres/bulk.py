@@ -8,6 +8,7 @@ from dispatcher.clock import Now
 from dispatcher.model import FINAL, Lane, State, TaskRow
 from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.results import ResultOps
+from dispatcher.store.tally import OWN_ROWS
 
 WEIGHT = """SELECT d.task_id,
         octet_length(d.data) + coalesce(octet_length(r.body), 0) + coalesce(octet_length(r.packed), 0)
@@ -22,17 +23,6 @@ LOST = """INSERT INTO upload_trash SELECT u.task_id, u.lease FROM upload_parts A
     ON CONFLICT DO NOTHING"""
 KEEP = """INSERT INTO retention VALUES (%s, %s, %s)
     ON CONFLICT (queue, state) DO UPDATE SET seconds = excluded.seconds"""
-OWN_ROWS = (
-    "task_data",
-    "task_tags",
-    "task_keys",
-    "results",
-    "progress",
-    "task_output",
-    "ended_leases",
-    "unique_keys",
-    "deadlines",
-)
 
 
 class BulkOps(ResultOps):

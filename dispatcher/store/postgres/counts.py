@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispatcher.model import Lane, State
+from dispatcher.store.tally import READY
 
-READY = "ready"  # counted beside the states
 SPELLS = "SELECT id FROM spells"
 SUMS = """SELECT l.id, l.queue, l.task_type, l.requires, sum(c.n)
     FROM (SELECT lane_id, n FROM counts WHERE spell = ANY(%s) AND state = 'ready'

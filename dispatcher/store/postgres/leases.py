@@ -11,8 +11,9 @@ from typing import Any
 
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, State, Success, TaskRow
-from dispatcher.store.postgres.counts import READY, Counts
+from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.heads import Heads, Place
+from dispatcher.store.tally import READY, Tally
 
 TASK = ", ".join(TaskRow._fields)
 ENDED = "task_id, lease, generation, instance, attempt, how, charged, claimed_at, ended_at, error"
@@ -53,7 +54,7 @@ EXPIRED = f"""SELECT {TASK} FROM tasks WHERE lease_expires <= %s ORDER BY lease_
 MINE = """SELECT task_id, lease FROM ended_leases WHERE task_id = %s AND instance = %s ORDER BY id DESC LIMIT 1"""
 
 
-class LeaseOps:
+class LeaseOps(Tally):
     """The part of the transaction that touches leases."""
 
     now: Now
@@ -61,10 +62,6 @@ class LeaseOps:
     heads: Heads
     finished: list[int]
     _largest = 2**18  # of the tasks that were leased last: one statement leases as many as fit if all are that large
-
-    def _touch(self, lane_id: int, task_id: int) -> None:
-        """A task changed that may have a key."""
-        raise NotImplementedError
 
     def _touch_all(self, lane_id: int, rows: Sequence[Any]) -> None:
         """Those of the rows (id, lease, lane) changed that are of this lane."""
@@ -81,15 +78,6 @@ class LeaseOps:
     def changed(self, sql: str, values: Sequence[Any]) -> int:
         """Run a statement that writes; how many rows it touched."""
         raise NotImplementedError
-
-    def _leave(self, row: TaskRow, new: State) -> None:
-        """Count a task over from its row's state to another (never to ready)."""
-        self._touch(row.lane_id, row.id)
-        self.counts.move(row.lane_id, row.state.value, new.value)
-        if row.ready:
-            self.counts.add(row.lane_id, READY, -1)
-        if new in FINAL:
-            self.finished.append(row.id)
 
     def _enter_ready(self, entered: Iterable[tuple[int, Place]]) -> None:
         """Count tasks that became ready, by lane and place."""

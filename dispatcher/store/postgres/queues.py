@@ -12,8 +12,9 @@ from typing import Any
 from dispatcher.clock import Now
 from dispatcher.model import Lane, NewTask, QueueSettings, QueueUse, State
 from dispatcher.store.keys import ACTIVE, HELD, IDLE, KeyRow, KeyRules, Name, Touched
-from dispatcher.store.postgres.counts import READY, Counts
+from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.heads import Heads
+from dispatcher.store.tally import READY
 
 FRESH_MS = 1_000  # settings that are older are looked at anew
 SETTINGS = ", ".join(QueueSettings._fields)

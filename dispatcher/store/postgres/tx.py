@@ -13,12 +13,13 @@ from dispatcher.store.keys import Touched
 from dispatcher.store.postgres.again import Again
 from dispatcher.store.postgres.attempts import AttemptOps
 from dispatcher.store.postgres.bulk import BulkOps
-from dispatcher.store.postgres.counts import FLUSH, READY, Counts
+from dispatcher.store.postgres.counts import FLUSH, Counts
 from dispatcher.store.postgres.heads import Heads
 from dispatcher.store.postgres.later import LaterOps
 from dispatcher.store.postgres.queues import QueueOps
 from dispatcher.store.postgres.watchdog import Watchdog
 from dispatcher.store.postgres.workers import WorkerOps
+from dispatcher.store.tally import READY
 
 WAITING = "state IN ('pending', 'blocked')"
 COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row

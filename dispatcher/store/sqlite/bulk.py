@@ -10,6 +10,7 @@ from dispatcher.clock import Now
 from dispatcher.model import FINAL, Lane, State, TaskRow
 from dispatcher.store.sqlite.counts import Counts
 from dispatcher.store.sqlite.results import ResultOps
+from dispatcher.store.tally import OWN_ROWS
 
 WEIGHT = """SELECT d.task_id, octet_length(d.data) + coalesce(octet_length(r.body), 0) + coalesce(length(r.packed), 0)
     FROM task_data AS d LEFT JOIN results AS r ON r.task_id = d.task_id WHERE d.task_id = ?"""
@@ -17,17 +18,6 @@ OLD = "SELECT id FROM tasks WHERE state = ? AND lane_id = ? AND finished_at < ? 
 LOST = """INSERT OR IGNORE INTO upload_trash SELECT u.task_id, u.lease FROM upload_parts AS u
     JOIN tasks AS t ON t.id = u.task_id
     WHERE u.part = 0 AND t.finished_at IS NOT NULL AND t.lease IS NOT u.lease AND t.finished_at < ? LIMIT ?"""
-OWN_ROWS = (
-    "task_data",
-    "task_tags",
-    "task_keys",
-    "results",
-    "progress",
-    "task_output",
-    "ended_leases",
-    "unique_keys",
-    "deadlines",
-)
 
 
 class BulkOps(ResultOps):

@@ -10,8 +10,7 @@ from collections import defaultdict
 import apsw
 
 from dispatcher.model import Lane, State
-
-READY = "ready"  # counted beside the states
+from dispatcher.store.tally import READY
 
 
 class Counts:

@@ -10,7 +10,8 @@ import apsw
 
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, State, Success, TaskRow
-from dispatcher.store.sqlite.counts import READY, Counts
+from dispatcher.store.sqlite.counts import Counts
+from dispatcher.store.tally import READY, Tally
 
 TASK = ", ".join(TaskRow._fields)
 ENDED = "task_id, lease, generation, instance, attempt, how, charged, claimed_at, ended_at, error"
@@ -42,7 +43,7 @@ RENEW = f"""UPDATE tasks SET lease_expires = ?, lease_length = ?, lease_provisio
     WHERE {LIVE} RETURNING id, lease"""
 
 
-class LeaseOps:
+class LeaseOps(Tally):
     """The part of the transaction that touches leases."""
 
     db: apsw.Connection
@@ -50,22 +51,9 @@ class LeaseOps:
     counts: Counts
     finished: list[int]
 
-    def _touch(self, lane_id: int, task_id: int) -> None:
-        """A task changed that may have a key."""
-        raise NotImplementedError
-
     def _touch_all(self, lane_id: int, rows: Sequence[Any]) -> None:
         """Those of the rows (id, lease, lane) changed that are of this lane."""
         raise NotImplementedError
-
-    def _leave(self, row: TaskRow, new: State) -> None:
-        """Count a task over from its row's state to another (never to ready)."""
-        self._touch(row.lane_id, row.id)
-        self.counts.move(row.lane_id, row.state.value, new.value)
-        if row.ready:
-            self.counts.add(row.lane_id, READY, -1)
-        if new in FINAL:
-            self.finished.append(row.id)
 
     # claims
     def take(self, lanes: Sequence[int], limit: int, grant: Grant, room: int = 2**40) -> list[Granted]:

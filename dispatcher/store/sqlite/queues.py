@@ -7,7 +7,8 @@ import apsw
 
 from dispatcher.model import Lane, NewTask, QueueSettings, QueueUse, State
 from dispatcher.store.keys import ACTIVE, HELD, IDLE, KeyRow, KeyRules, Name, Touched
-from dispatcher.store.sqlite.counts import READY, Counts
+from dispatcher.store.sqlite.counts import Counts
+from dispatcher.store.tally import READY
 
 SETTINGS = ", ".join(QueueSettings._fields)
 KEY_ROW = """SELECT k.task_id, k.queue, k.key, k.status, l.queue, t.state, t.ready, t.held, t.priority, t.run_at

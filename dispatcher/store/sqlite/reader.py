@@ -11,9 +11,9 @@ from dispatcher.model import Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
 from dispatcher.store.sqlite.attempts import AttemptReads
-from dispatcher.store.sqlite.counts import READY
 from dispatcher.store.sqlite.later import LaterReads
 from dispatcher.store.sqlite.workers import OUTPUT
+from dispatcher.store.tally import READY
 from dispatcher.store.views import ATTEMPTS, COUNTS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
 FINISHED = "SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL"

@@ -12,10 +12,11 @@ from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, Ta
 from dispatcher.store.keys import Touched
 from dispatcher.store.sqlite.attempts import AttemptOps
 from dispatcher.store.sqlite.bulk import BulkOps
-from dispatcher.store.sqlite.counts import READY, Counts
+from dispatcher.store.sqlite.counts import Counts
 from dispatcher.store.sqlite.later import LaterOps
 from dispatcher.store.sqlite.queues import QueueOps
 from dispatcher.store.sqlite.workers import WorkerOps
+from dispatcher.store.tally import READY
 
 LEAST_FREE_PAGES = 4096  # 16 MiB: less is kept for what comes next
 WAITING = "state IN ('pending', 'blocked')"

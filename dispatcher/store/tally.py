@@ -1,0 +1,39 @@
+"""What both stores keep in step: the counts beside the states, and the rows that go with a task."""
+
+from typing import Any
+
+from dispatcher.model import FINAL, State, TaskRow
+
+READY = "ready"  # counted beside the states
+# the tables whose rows belong to one task and go with it; uploads go piece by piece (`results.py`)
+OWN_ROWS = (
+    "task_data",
+    "task_tags",
+    "task_keys",
+    "results",
+    "progress",
+    "task_output",
+    "ended_leases",
+    "unique_keys",
+    "deadlines",
+)
+
+
+class Tally:
+    """The part of a transaction that counts a task over when it changes its state."""
+
+    counts: Any  # each store has a kind of its own, with the same `add` and `move`
+    finished: list[int]
+
+    def _touch(self, lane_id: int, task_id: int) -> None:
+        """A task changed that may have a key (`keys.py`)."""
+        raise NotImplementedError
+
+    def _leave(self, row: TaskRow, new: State) -> None:
+        """Count a task over from its row's state to another (never to ready)."""
+        self._touch(row.lane_id, row.id)
+        self.counts.move(row.lane_id, row.state.value, new.value)
+        if row.ready:
+            self.counts.add(row.lane_id, READY, -1)
+        if new in FINAL:
+            self.finished.append(row.id)
