@@ -1,7 +1,6 @@
 """Schedules and unique keys on PostgreSQL (the contract is `store/later.py`)."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import psycopg
 
@@ -9,6 +8,7 @@ from dispatcher.clock import Now
 from dispatcher.model import Schedule
 from dispatcher.store.later import COLUMNS, Holder
 from dispatcher.store.postgres.again import Again
+from dispatcher.store.postgres.statements import Statements
 
 MARKS = ", ".join(["%s"] * len(Schedule._fields))
 SET = ", ".join(f"{column} = %s" for column in Schedule._fields)
@@ -24,16 +24,10 @@ HAND_ON = """UPDATE unique_keys AS k SET task_id = n.task, submitted_at = n.sinc
     FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS n (key, task, since) WHERE k.unique_key = n.key"""
 
 
-class LaterOps:
+class LaterOps(Statements):
     """Mixed into the transaction."""
 
     now: Now
-
-    def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        raise NotImplementedError
-
-    def changed(self, sql: str, values: Sequence[Any]) -> int:
-        raise NotImplementedError
 
     def schedule(self, name: str) -> Schedule | None:
         """The schedule of this name, locked."""

@@ -13,6 +13,7 @@ from dispatcher.clock import Now
 from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, State, Success, TaskRow
 from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.heads import Heads, Place
+from dispatcher.store.postgres.statements import Statements
 from dispatcher.store.tally import READY, Tally
 
 TASK = ", ".join(TaskRow._fields)
@@ -54,7 +55,7 @@ EXPIRED = f"""SELECT {TASK} FROM tasks WHERE lease_expires <= %s ORDER BY lease_
 MINE = """SELECT task_id, lease FROM ended_leases WHERE task_id = %s AND instance = %s ORDER BY id DESC LIMIT 1"""
 
 
-class LeaseOps(Tally):
+class LeaseOps(Tally, Statements):
     """The part of the transaction that touches leases."""
 
     now: Now
@@ -65,18 +66,6 @@ class LeaseOps(Tally):
 
     def _touch_all(self, lane_id: int, rows: Sequence[Any]) -> None:
         """Those of the rows (id, lease, lane) changed that are of this lane."""
-        raise NotImplementedError
-
-    def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a statement that changes nothing (of lanes alone)."""
-        raise NotImplementedError
-
-    def change(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement that writes; the rows that it returns."""
-        raise NotImplementedError
-
-    def changed(self, sql: str, values: Sequence[Any]) -> int:
-        """Run a statement that writes; how many rows it touched."""
         raise NotImplementedError
 
     def _enter_ready(self, entered: Iterable[tuple[int, Place]]) -> None:

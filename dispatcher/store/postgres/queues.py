@@ -14,6 +14,7 @@ from dispatcher.model import Lane, NewTask, QueueSettings, QueueUse, State
 from dispatcher.store.keys import ACTIVE, HELD, IDLE, KeyRow, KeyRules, Name, Touched
 from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.heads import Heads
+from dispatcher.store.postgres.statements import Statements
 from dispatcher.store.tally import READY
 
 FRESH_MS = 1_000  # settings that are older are looked at anew
@@ -54,7 +55,7 @@ LONELY_LOCKS = """DELETE FROM key_locks WHERE (queue, key) IN (
     LIMIT %s FOR UPDATE SKIP LOCKED)"""
 
 
-class QueueOps(KeyRules):
+class QueueOps(KeyRules, Statements):
     """The part of the transaction that touches queues and keys."""
 
     now: Now
@@ -66,15 +67,6 @@ class QueueOps(KeyRules):
     _settings: dict[str, QueueSettings] | None
     _settings_at = 0
     _in_hand: dict[str, QueueUse]  # queues that this transaction has locked, as they were then
-
-    def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        raise NotImplementedError
-
-    def change(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        raise NotImplementedError
-
-    def changed(self, sql: str, values: Sequence[Any]) -> int:
-        raise NotImplementedError
 
     # settings and limits
     def queue_settings(self) -> Mapping[str, QueueSettings]:

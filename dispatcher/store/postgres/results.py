@@ -4,9 +4,9 @@ Whoever puts parts holds the lock on the task's row (`queue/uploads.py`), so two
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from dispatcher.model import LeaseName, Upload
+from dispatcher.store.postgres.statements import Statements
 
 BELONGS = """INSERT INTO upload_parts (task_id, lease, part, data, size, upload)
     SELECT * FROM (VALUES (%s::bigint, %s::bigint, %s::integer, %s::bytea, %s::bigint, %s::bigint))
@@ -25,16 +25,8 @@ THROWN = """INSERT INTO upload_trash SELECT task_id, lease FROM upload_parts WHE
     ON CONFLICT DO NOTHING"""
 
 
-class ResultOps:
+class ResultOps(Statements):
     """The part of the transaction that touches uploaded results."""
-
-    def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a statement that changes nothing."""
-        raise NotImplementedError
-
-    def changed(self, sql: str, values: Sequence[Any]) -> int:
-        """Run a statement that writes; how many rows it touched."""
-        raise NotImplementedError
 
     def put_part(self, name: LeaseName, part: int, data: bytes, upload: int, size: int | None = None) -> bool:
         """Store one part of an upload; False when another one came between."""

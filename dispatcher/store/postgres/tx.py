@@ -75,26 +75,6 @@ class PostgresTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps):
         self.touched, self.wakes, self._settings, self._in_hand = Touched(), {}, None, {}
         self.writes = 0  # rows touched since the transaction began
 
-    def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a statement that changes nothing."""
-        return self._run(sql, values).fetchall()
-
-    def change(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement that writes; the rows that it returns."""
-        cursor = self._run(sql, values)
-        self.writes += cursor.rowcount
-        return cursor.fetchall()
-
-    def changed(self, sql: str, values: Sequence[Any]) -> int:
-        """Run a statement that writes; how many rows it touched."""
-        rows: int = self._run(sql, values).rowcount
-        self.writes += rows
-        return rows
-
-    def _run(self, sql: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
-        with self._watchdog.over(self.db):
-            return self.db.execute(sql, values)
-
     def _ask_for_lanes(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         return self.change(sql, values) if sql.startswith("INSERT") else self.ask(sql, values)
 

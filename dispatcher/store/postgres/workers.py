@@ -1,10 +1,10 @@
 """Workers on PostgreSQL: orders to them, what they say of themselves, and what their tasks show while they run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dispatcher.clock import Now
 from dispatcher.model import Output
+from dispatcher.store.postgres.statements import Statements
 
 OUTPUT = "task_id, partial, log, log_lease, log_next"
 # the row of a name is what an order and a new instance of that name meet at: whichever comes second sees the first
@@ -20,22 +20,10 @@ PUT = f"""INSERT INTO task_output ({OUTPUT})
         log_lease = excluded.log_lease, log_next = excluded.log_next"""
 
 
-class WorkerOps:
+class WorkerOps(Statements):
     """The part of the transaction that touches workers."""
 
     now: Now
-
-    def ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a statement that changes nothing."""
-        raise NotImplementedError
-
-    def change(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement that writes; the rows that it returns."""
-        raise NotImplementedError
-
-    def changed(self, sql: str, values: Sequence[Any]) -> int:
-        """Run a statement that writes; how many rows it touched."""
-        raise NotImplementedError
 
     def remembered(self, worker_id: str) -> str | None:
         """The order that a new instance of this name begins with; holds off orders until this transaction is over."""
