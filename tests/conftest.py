@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 from postgres_server import Schemas, running
 
 GIVEN = "TASKMILL_TEST_DATABASE"  # what the user named; processes of the tests choose for themselves
@@ -15,6 +16,12 @@ R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests marked `long` too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """How many examples a generated test has that names no number of its own."""
+    settings.register_profile("level", max_examples=200 if config.getoption("--long") else 50)
+    settings.load_profile("level")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -58,4 +65,4 @@ def postgres_url() -> Iterator[str]:
 def schemas(postgres_url: str) -> Iterator[Schemas]:
     made = Schemas(postgres_url)
     yield made
-    made.drop()
+    made.close()

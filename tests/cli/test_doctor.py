@@ -236,11 +236,11 @@ def test_a_healthy_database(run: Commands, schemas: Schemas) -> None:
     for name in ("old snapshots", "connections", "dead rows", "standbys"):
         assert found[name][0][0] == "ok", found
     store.close()
-    schemas.drop()
+    schemas.give_back()
 
 
 def test_an_old_snapshot_is_told(schemas: Schemas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "OLD_SNAPSHOT_S", -1)
     states = {one.name: one.state for one in database.examine(schemas.new())}
     assert states["old snapshots"] == "warn"
-    schemas.drop()
+    schemas.give_back()

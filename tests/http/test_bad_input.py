@@ -536,7 +536,6 @@ ODD: list[Any] = [
     ["a"] * 33,    depth(62), depth(65), {"$ref": "#"}, {"type": 7},
 ]  # fmt: skip
 EXAMPLES = settings(
-    max_examples=200,
     derandomize=True,
     deadline=None,
     database=None,
@@ -625,7 +624,7 @@ def test_generated_schemas_and_data(api: Api, lists: str) -> None:
     schema = st.recursive(values, lambda inner: st.dictionaries(words, inner, max_size=3) | st.lists(inner, max_size=3))
     seq = iter(range(1, 10**6))
 
-    @settings(EXAMPLES, max_examples=100)
+    @settings(EXAMPLES, max_examples=EXAMPLES.max_examples // 2)
     @given(st.dictionaries(words, schema, max_size=4), ANY_JSON)
     def one(schema: dict[str, Any], data: Any) -> None:
         beat = {**NAMES, "instance_id": lists, "seq": next(seq), "register": {"task_types": {"odd": schema}}}
@@ -668,7 +667,7 @@ def test_generated_requests(api: Api) -> None:
     """Paths, queries, methods and content types."""
     joined = st.lists(st.sampled_from(PIECES), max_size=5).map(lambda parts: "/" + "/".join(parts))
 
-    @settings(EXAMPLES, max_examples=500)
+    @settings(EXAMPLES, max_examples=EXAMPLES.max_examples * 2)
     @given(
         st.sampled_from(METHODS),
         st.sampled_from(ROUTES) | joined,

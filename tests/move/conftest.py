@@ -26,7 +26,7 @@ def tmp_path() -> Iterator[Path]:
 def database(schemas: Schemas) -> Iterator[str]:
     """The URL of an empty database."""
     yield schemas.new()
-    schemas.drop()
+    schemas.give_back()
 
 
 @pytest.fixture

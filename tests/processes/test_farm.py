@@ -14,8 +14,16 @@ import pytest
 from client.testing import LocalCluster
 
 
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Shared by the tests that only submit and look."""
+    with LocalCluster(workers=2, concurrency=2, parent=tmp_path_factory.mktemp("farm")) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def farm(tmp_path: Path) -> Iterator[LocalCluster]:
+def own_farm(tmp_path: Path) -> Iterator[LocalCluster]:
+    """For a test that starts or stops processes, or counts all tasks."""
     with LocalCluster(workers=2, concurrency=2, parent=tmp_path) as cluster:
         yield cluster
 
@@ -38,17 +46,17 @@ def _classic_worker(url: str, done: threading.Event, finished: list[int]) -> Non
         finished.append(task["task_id"])
 
 
-def test_two_names_one_name_twice_and_a_classic_client_share_the_work(farm: LocalCluster) -> None:
-    farm.workers["twin"] = farm.workers["worker-2"]
-    farm.start_worker("worker-2")
-    farm.until(lambda: farm.client.stats()["active_workers"] >= 3, "the twin comes up")
+def test_two_names_one_name_twice_and_a_classic_client_share_the_work(own_farm: LocalCluster) -> None:
+    own_farm.workers["twin"] = own_farm.workers["worker-2"]
+    own_farm.start_worker("worker-2")
+    own_farm.until(lambda: own_farm.client.stats()["active_workers"] >= 3, "the twin comes up")
     done, classic = threading.Event(), []
-    thread = threading.Thread(target=_classic_worker, args=(farm.client.url, done, classic))
+    thread = threading.Thread(target=_classic_worker, args=(own_farm.client.url, done, classic))
     thread.start()
     try:
-        ids = farm.client.submit_many({"task_type": "noop"} for _ in range(3000))
-        ids += farm.client.submit_many({"task_type": "sleep", "task_data": {"seconds": 0.02}} for _ in range(40))
-        ended = {task["task_id"]: task for task in farm.client.results(ids, timeout=60)}
+        ids = own_farm.client.submit_many({"task_type": "noop"} for _ in range(3000))
+        ids += own_farm.client.submit_many({"task_type": "sleep", "task_data": {"seconds": 0.02}} for _ in range(40))
+        ended = {task["task_id"]: task for task in own_farm.client.results(ids, timeout=60)}
     finally:
         done.set()
         thread.join()
@@ -95,23 +103,23 @@ def test_progress_is_seen_while_a_task_runs(farm: LocalCluster) -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_worker_finishes_what_it_runs_and_gives_back_the_rest(
-    farm: LocalCluster, stop: signal.Signals
+    own_farm: LocalCluster, stop: signal.Signals
 ) -> None:
-    leaver = farm.workers["worker-1"]
-    ids = farm.client.submit_many({"task_type": "sleep", "task_data": {"seconds": 0.3}} for _ in range(12))
-    farm.until(lambda: farm.client.stats()["in_progress_tasks"] >= 4, "both work")
+    leaver = own_farm.workers["worker-1"]
+    ids = own_farm.client.submit_many({"task_type": "sleep", "task_data": {"seconds": 0.3}} for _ in range(12))
+    own_farm.until(lambda: own_farm.client.stats()["in_progress_tasks"] >= 4, "both work")
     leaver.signal(stop)
     assert leaver.popen.wait(20) == 0
-    ended = list(farm.client.results(ids, timeout=60))
+    ended = list(own_farm.client.results(ids, timeout=60))
     assert all(task["status"] == "completed" and task["attempts"] == 1 for task in ended)
 
 
-def test_outcomes_wait_for_the_dispatcher_and_are_delivered(farm: LocalCluster) -> None:
-    ids = farm.client.submit_many({"task_type": "sleep", "task_data": {"seconds": 1}} for _ in range(4))
-    farm.until(lambda: farm.client.stats()["in_progress_tasks"] == 4, "all run")
-    assert farm.dispatcher.stop() == 0
-    farm.until(lambda: "kept" in farm.workers["worker-1"].output(), "the worker notices")
-    farm.client.close()
-    farm.start_dispatcher()
-    ended = list(farm.client.results(ids, timeout=60))
+def test_outcomes_wait_for_the_dispatcher_and_are_delivered(own_farm: LocalCluster) -> None:
+    ids = own_farm.client.submit_many({"task_type": "sleep", "task_data": {"seconds": 1}} for _ in range(4))
+    own_farm.until(lambda: own_farm.client.stats()["in_progress_tasks"] == 4, "all run")
+    assert own_farm.dispatcher.stop() == 0
+    own_farm.until(lambda: "kept" in own_farm.workers["worker-1"].output(), "the worker notices")
+    own_farm.client.close()
+    own_farm.start_dispatcher()
+    ended = list(own_farm.client.results(ids, timeout=60))
     assert all(task["status"] == "completed" and task["attempts"] == 1 for task in ended)

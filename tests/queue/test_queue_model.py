@@ -1,15 +1,12 @@
 """The queue against a plain model of DESIGN (queue_model.py): random histories, compared after each step (I2 to I6)."""
 
-import atexit
 import hashlib
-import os
 import random
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from postgres_server import Schemas, running
+from postgres_server import Schemas
 from queue_model import Lease, Model, Seen, Wants
 
 from dispatcher.clock import Clock, Now
@@ -77,7 +74,7 @@ class HeldClock:
 
 
 class SqlitePlace:
-    """Where one example's store lies; a further kind of store needs the same three methods and an entry in PLACES."""
+    """Where one example's store lies; a further kind of store needs the same three methods and an entry in `place`."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="taskmill-model.", dir=MEMORY))
@@ -89,30 +86,20 @@ class SqlitePlace:
         shutil.rmtree(self._folder)
 
 
-@cache
-def schemas() -> Schemas:
-    """A PostgreSQL for this process: the one that DATABASE_URL names, or one that ends with it."""
-    if given := os.environ.get("TASKMILL_TEST_DATABASE"):
-        return Schemas(given)
-    whole_life = ExitStack()
-    atexit.register(whole_life.close)
-    return Schemas(whole_life.enter_context(running()).url)
-
-
 class PostgresPlace:
-    """The same in a schema of its own."""
+    """The same in a database that is lent to it."""
 
-    def __init__(self) -> None:
-        self._url = schemas().new()
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas, self._url = schemas, schemas.lend()
 
     def open(self, clock: Clock) -> Store:
         return PostgresStore(self._url, clock, notify=False)
 
     def drop(self) -> None:
-        schemas().drop()
+        self._schemas.give_back()
 
 
-PLACES: dict[str, Callable[[], Any]] = {"postgresql": PostgresPlace, "sqlite": SqlitePlace}
+KINDS = ("postgresql", "sqlite")
 EXAMPLES = {"postgresql": (8, 150), "sqlite": (100, 800)}  # short, long: a step costs ten times as much there
 
 
@@ -613,12 +600,18 @@ def run(place: Callable[[], Any], examples: int, steps: int) -> None:
     run_state_machine_as_test(machine, settings=terms)
 
 
-@pytest.mark.parametrize("kind", sorted(PLACES))
-def test_the_queue_does_what_its_model_does(kind: str) -> None:
-    run(PLACES[kind], EXAMPLES[kind][0], 40)
+@pytest.fixture
+def place(kind: str, request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """Makes a place for each example."""
+    return partial(PostgresPlace, request.getfixturevalue("schemas")) if kind == "postgresql" else SqlitePlace
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_queue_does_what_its_model_does(kind: str, place: Callable[[], Any]) -> None:
+    run(place, EXAMPLES[kind][0], 40)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", sorted(PLACES))
-def test_the_queue_does_what_its_model_does_for_long(kind: str) -> None:
-    run(PLACES[kind], EXAMPLES[kind][1], 60)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_queue_does_what_its_model_does_for_long(kind: str, place: Callable[[], Any]) -> None:
+    run(place, EXAMPLES[kind][1], 60)

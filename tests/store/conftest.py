@@ -28,7 +28,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[StoreKind]:
         return
     schemas: Schemas = request.getfixturevalue("schemas")
     yield PostgresKind(schemas)
-    schemas.drop()
+    schemas.give_back()
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[M
     for mill in made:
         mill.queue.drain()
         mill.store.close()
-    schemas.drop()
+    schemas.give_back()
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ class PostgresKind:
     def url(self, folder: Path) -> str:
         """The database that belongs to a folder."""
         if folder not in self._urls:
-            self._urls[folder] = self._schemas.new()
+            self._urls[folder] = self._schemas.lend()
         return self._urls[folder]
 
     def make(self, folder: Path, clock: Clock) -> Store:

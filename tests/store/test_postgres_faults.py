@@ -73,7 +73,7 @@ def hurt(schemas: Schemas) -> Iterator[Callable[[Plan], list[Mill]]]:
             return mills
 
         yield make
-    schemas.drop()
+    schemas.give_back()
 
 
 def opened(proxy: Proxy) -> Mill:
@@ -182,7 +182,7 @@ def test_nothing_relies_on_what_other_engines_lack(schemas: Schemas, tmp_path: P
         assert plan.done["forbidden"] <= only_hints + 20, "something but hints was refused"
         for store in stores:
             store.close()
-    schemas.drop()
+    schemas.give_back()
 
 
 def test_database_that_is_away_is_503_and_comes_back_by_itself(schemas: Schemas) -> None:
@@ -205,7 +205,7 @@ def test_database_that_is_away_is_503_and_comes_back_by_itself(schemas: Schemas)
         assert time.monotonic() - began < BACK_WITHIN_S
         assert store.healthy
         store.close()
-    schemas.drop()
+    schemas.give_back()
 
 
 @pytest.mark.parametrize("call", [lambda mill: mill.one(), lambda mill: mill.claim()])

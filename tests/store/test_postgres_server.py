@@ -37,7 +37,7 @@ def url(server: PostgresServer) -> Iterator[str]:
     server.wait_until_up()
     made = Schemas(server.url)
     yield made.new()
-    made.drop()
+    made.close()
 
 
 @pytest.fixture

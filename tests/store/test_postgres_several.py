@@ -243,7 +243,7 @@ def awake(schemas: Schemas) -> Iterator[Callable[[bool], list[Mill]]]:
     with ExitStack() as stack:
 
         def make(notify: bool) -> list[Mill]:
-            url = schemas.new()
+            url = schemas.lend()
             mills = []
             for _ in range(2):
                 store = PostgresStore(url, notify=notify)
@@ -256,7 +256,7 @@ def awake(schemas: Schemas) -> Iterator[Callable[[bool], list[Mill]]]:
             return mills
 
         yield make
-    schemas.drop()
+    schemas.give_back()
 
 
 def wait_and_submit(mills: list[Mill]) -> float:

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from process_helpers import HANDLERS, Gate, bench, gone, make, wait_for
+from process_helpers import HANDLERS, Bench, Gate, bench, gone, make, wait_for
 
 from worker.children.supervisor import Supervisor, SupervisorSettings
 
@@ -29,14 +29,28 @@ def test_a_task_runs_in_a_child(tmp_path: Path) -> None:
 
 def test_thousands_of_short_tasks_all_run_once_on_both_children(tmp_path: Path) -> None:
     with bench(tmp_path) as b:
+        _both_up(b, tmp_path)
         b.run("echo")
-        tasks = [make("echo", {"n": n}) for n in range(3000)]
-        b.offer(*tasks)
-        bodies = [b.sink.body(task) for task in tasks]
-        assert [body["result"]["payload"]["n"] for body in bodies] == list(range(3000))
-        shares = Counter(body["result"]["pid"] for body in bodies)
-        assert len(shares) == 2
-        assert min(shares.values()) > 300
+        shares: list[list[int]] = []
+        # A machine that does something else may stop a child for a whole round; one that gets no part has none in all.
+        while len(shares) < 3 and not (shares and len(shares[-1]) == 2 and min(shares[-1]) > 300):
+            tasks = [make("echo", {"n": n}) for n in range(3000)]
+            b.offer(*tasks)
+            bodies = [b.sink.body(task) for task in tasks]
+            assert [body["result"]["payload"]["n"] for body in bodies] == list(range(3000))
+            shares.append(list(Counter(body["result"]["pid"] for body in bodies).values()))
+        assert len(shares[-1]) == 2, shares
+        assert min(shares[-1]) > 300, shares
+
+
+def _both_up(b: Bench, folder: Path) -> None:
+    """Each of two children has run something: on a busy machine the second takes long to start."""
+    gates = [Gate(folder / name) for name in ("one", "another")]
+    b.offer(*(gate.task for gate in gates))
+    b.sink.wait_begun(*(gate.task for gate in gates))
+    for gate in gates:
+        gate.open()
+        b.sink.body(gate.task)
 
 
 def test_a_lease_offered_twice_runs_once(tmp_path: Path) -> None:
