@@ -37,7 +37,7 @@ from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.submit import Submission
 from dispatcher.store.sqlite import SqliteStore, opening, store
 
-CUTS, LONG_CUTS, CONTROL_CUTS = 1_200, 10_000, 150
+CUTS, LONG_CUTS, CONTROL_CUTS = 2_000, 10_000, 150
 LIVES = 3  # in a run
 STEPS = 40  # in a life
 FILE = "queue.db"

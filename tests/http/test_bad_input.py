@@ -667,7 +667,7 @@ def test_generated_requests(api: Api) -> None:
     """Paths, queries, methods and content types."""
     joined = st.lists(st.sampled_from(PIECES), max_size=5).map(lambda parts: "/" + "/".join(parts))
 
-    @settings(EXAMPLES, max_examples=EXAMPLES.max_examples * 2)
+    @settings(EXAMPLES, max_examples=EXAMPLES.max_examples * 5 // 2)
     @given(
         st.sampled_from(METHODS),
         st.sampled_from(ROUTES) | joined,
