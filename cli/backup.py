@@ -10,18 +10,20 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 
 import apsw
-import typer
+import click
 from rich.console import Console
 
 from cli import files, show
 from cli.errors import USAGE, Failed
+from cli.options import asking, examples
 from client import config, urls
 from client.errors import BadReply, Unreachable
 from client.failover import Failover, connect
 from client.transport import Transport
+from common.paths import named
 from common.settings import environment, load
 from dispatcher.config import DispatcherSettings
 from dispatcher.errors import InUse
@@ -30,19 +32,17 @@ from dispatcher.store.sqlite import backup, opening
 PIECE_TIMEOUT = 60.0  # seconds; the dispatcher says within 20 that a copy takes longer
 
 
-def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
-    url: Annotated[
-        str | None, typer.Option(help="The dispatcher (setting DISPATCHER_URL).", show_default=False)
-    ] = None,
-) -> None:
+@click.command(epilog=examples("backup /backups/queue-monday.db", "backup --force /backups/queue.db --json"))
+@click.argument("file", metavar="FILE")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@asking
+def command(file: str, force: bool, as_json: bool, url: str | None) -> None:
     """Copy the queue into FILE, while the dispatcher goes on.
 
     The copy is of one moment and holds everything that was acknowledged when it was asked for. It is verified, and
     stands under its name only when it is whole.
     """
-    began, target = time.monotonic(), files.named(file)
+    began, target = time.monotonic(), named(file)
     files.check_target(target, force)
     _refuse_the_queue_itself(target)
     with files.becoming(target) as (path, out):
@@ -52,8 +52,12 @@ def command(
         if not found.sealed:
             raise Failed(f"what came from {source} is no whole backup: its seal is missing")
     seconds = time.monotonic() - began
-    typer.echo(f"{target}: {found.bytes:,} bytes, {show.tasks(found)}, in {seconds:.1f} s")
-    typer.echo(f"copied from {source}, store {found.store_id}; verified")
+    if as_json:
+        told = {"file": str(target), "bytes": found.bytes, "tasks": found.tasks, "source": source}
+        show.as_json({**told, "store_id": found.store_id, "seconds": round(seconds, 3)})
+        return
+    click.echo(f"{target}: {found.bytes:,} bytes, {show.contents(found)}, in {seconds:.1f} s")
+    click.echo(f"copied from {source}, store {found.store_id}; verified")
 
 
 def _refuse_the_queue_itself(target: Path) -> None:

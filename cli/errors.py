@@ -1,6 +1,8 @@
 """How a command ends other than well."""
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+from common.exits import DONE, FAILED, INTERRUPTED, REFUSED, UNREACHABLE, USAGE
+
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "REFUSED", "UNREACHABLE", "USAGE", "Failed"]
 
 
 class Failed(Exception):

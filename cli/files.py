@@ -11,11 +11,6 @@ from typing import BinaryIO
 from cli.errors import USAGE, Failed
 
 
-def named(path: Path) -> Path:
-    """A file that was named on the command line: relative to where the user stands, not to the repository."""
-    return Path(os.environ.get("TASKMILL_CALLED_FROM", ".")) / path.expanduser()
-
-
 def check_target(target: Path, force: bool) -> None:
     """Refuse a place where no file can come to stand."""
     if target.is_dir():

@@ -1,49 +1,73 @@
-"""`./taskmill`: the command line, and how errors become one line and an exit code."""
+"""`./taskmill`: the command line, and how errors become one line and an exit code.
+
+A command's module is imported when the command is called: the start stays quick.
+"""
 
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-import typer
-from typer.exceptions import TyperException
+import click
 
-from cli import attempts, backup, control, doctor, migrate, queues, restore, retention, schedules, tasks, workers
-from cli.errors import FAILED, INTERRUPTED, USAGE, Failed
-from client.errors import ClientError, Unreachable
+from cli.errors import FAILED, INTERRUPTED, UNREACHABLE, USAGE, Failed
+from cli.table import COMMANDS, SECTIONS
+from common.exits import of_status
 from common.settings import SettingError
-from dispatcher.errors import CannotOpen
-from dispatcher.store.sqlite.backup import BadBackup
+from common.submitting import by_flags
+from dispatcher.errors import BadBackup, CannotOpen
 
-app = typer.Typer(
-    help="Commands for who runs Taskmill. Settings come from the environment and .env (see .env.example).",
-    epilog="Exit codes: 0 done, 1 failed, 2 the command line or a setting is at fault. More: docs/operating.md",
-    rich_markup_mode="markdown",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("backup")(backup.command)
-app.command("restore")(restore.command)
-app.command("migrate")(migrate.command)
-app.command("doctor")(doctor.command)
-app.command("workers")(workers.listing)
-app.command("quiet")(workers.quiet)
-app.command("resume")(workers.resume)
-app.command("stop")(workers.stop)
-app.command("tasks")(tasks.tasks)
-app.command("show")(tasks.show)
-app.command("cancel")(control.cancel)
-app.command("retry")(control.retry)
-app.command("delete")(control.delete)
-app.command("edit")(control.edit)
-app.command("retention")(retention.command)
-app.command("schedules")(schedules.schedules)
-app.command("schedule")(schedules.schedule)
-app.command("unschedule")(schedules.unschedule)
-for command in (queues.queues, queues.pause, queues.unpause, queues.limit, queues.why):
-    app.command(command.__name__)(command)
-app.command("blames")(attempts.blames)
-app.command("forgive")(attempts.forgive)
+HELP = "Commands for who runs Taskmill. Settings come from the environment and .env (see .env.example)."
+EPILOG = """\b
+Examples:
+  taskmill tasks --status failed
+  taskmill cancel --queue reports --dry-run
+  taskmill queue mail limit --running 10
+  taskmill COMMAND --help
+
+\b
+Exit codes:
+  0    done
+  1    failed, or a task that was asked about did
+  2    the command line, its input or a setting is at fault
+  3    no dispatcher answers, or it has trouble of its own
+  4    the dispatcher refuses it as things stand
+  130  interrupted
+
+More: docs/commands.md
+"""
+
+
+class Commands(click.Group):
+    """The group of all commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        found: click.Command = getattr(import_module(module), name)
+        return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; an interrupt is one line like every other end."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Failed("interrupted; nothing was changed", INTERRUPTED) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Their table, without importing them."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, summary) for name, (_, summary) in commands.items()])
+
+
+app = Commands("taskmill", help=HELP, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-done is left behind
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        code = app(words, prog_name="taskmill", standalone_mode=False) or 0
+        code = app.main(words, prog_name="taskmill", standalone_mode=False) or 0
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         return _explain(error)
@@ -62,16 +86,29 @@ def _explain(error: BaseException) -> int:
     """The exit code of what went wrong, told in one line; the unexpected is raised again."""
     if isinstance(error, Failed):
         return _fail(str(error), error.code)
-    if isinstance(error, TyperException):
+    if isinstance(error, click.Abort):
+        return _fail("interrupted; nothing was changed", INTERRUPTED)
+    if isinstance(error, click.ClickException):
         return _fail(f"{error.format_message().rstrip('.')} (./taskmill --help)", USAGE)
-    if isinstance(error, Unreachable):
-        return _fail(f"{error}; start it with ./start_dispatcher.sh, or set DISPATCHER_URL", FAILED)
     if isinstance(error, (SettingError, ValueError)):
         return _fail(str(error), USAGE)
-    if isinstance(error, (BadBackup, CannotOpen, ClientError)):
+    if isinstance(error, (BadBackup, CannotOpen)):
         return _fail(str(error), FAILED)
     if isinstance(error, OSError):
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
+    return _explain_answer(error)
+
+
+def _explain_answer(error: BaseException) -> int:
+    """What came, or did not come, from the dispatcher."""
+    from client.errors import ClientError, Rejected, TransportError, Unreachable  # here: it takes a while to load
+
+    if isinstance(error, Rejected):
+        return _fail(by_flags(error.message), of_status(error.status))
+    if isinstance(error, Unreachable):
+        return _fail(f"{error}; start it with ./start_dispatcher.sh, or set DISPATCHER_URL", UNREACHABLE)
+    if isinstance(error, ClientError):
+        return _fail(str(error), UNREACHABLE if isinstance(error, TransportError) else FAILED)
     raise error
 
 

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 from rich.console import Console
 
 from cli.errors import FAILED, INTERRUPTED, USAGE, Failed
+from cli.options import asking, examples
+from cli.show import as_json as as_line
 from client import config, urls
 from client.errors import Refused, Unreachable
 from client.failover import Failover, connect
@@ -37,18 +39,18 @@ LOOK_S = 0.2
 SCHEME = "sqlite:///"
 
 
-def command(
-    to: Annotated[str, typer.Option(help="postgresql://user:password@host:5432/database, empty.", show_default=False)],
-    from_: Annotated[
-        str | None,
-        typer.Option("--from", help="The file, as sqlite:///data/taskmill.db (setting DB_PATH).", show_default=False),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at both sides, change nothing.")] = False,
-    url: Annotated[
-        str | None, typer.Option(help="The dispatcher (setting DISPATCHER_URL).", show_default=False)
-    ] = None,
-) -> None:
-    """Move the queue into a PostgreSQL database, while dispatcher and workers go on.
+@click.command(
+    epilog=examples(
+        "migrate --to postgresql://user:password@host:5432/taskmill --dry-run",
+        "migrate --to postgresql://user:password@host:5432/taskmill",
+    )
+)
+@click.option("--to", required=True, metavar="URL", help="postgresql://user:password@host:5432/database, empty.")
+@click.option("--from", "from_", metavar="FILE", help="The file, as sqlite:///data/taskmill.db (setting DB_PATH).")
+@click.option("--dry-run", is_flag=True, help="Look at both sides, change nothing.")
+@asking
+def command(to: str, from_: str | None, dry_run: bool, as_json: bool, url: str | None) -> None:
+    """Move the queue into a PostgreSQL database, while everything goes on.
 
     Ids, leases and results stay what they are. Interrupted, the same command goes on where it was; until the switch at
     the end the file remains the queue.
@@ -65,7 +67,7 @@ def command(
             told = _move_here(path, target, dry_run, silence)
         except KeyboardInterrupt:
             raise Failed("the dispatcher goes on moving: run the same command again to watch", INTERRUPTED) from None
-    _tell(told, to)
+    _tell(told, to, as_json)
 
 
 def _target(url: str) -> Target:
@@ -190,21 +192,24 @@ def _watched(here: Progress) -> Iterator[None]:
 # the end
 
 
-def _tell(told: dict[str, Any], to: str) -> None:
+def _tell(told: dict[str, Any], to: str, as_json: bool) -> None:
     if told["phase"] == progress.FAILED:
         raise Failed(told["error"])
+    if as_json:
+        as_line(told)
+        return
     rows = {name: table["rows"] for name, table in told["tables"].items()}
     if told["dry_run"]:
-        typer.echo(f"{told['from']}: store {told['store_id']}, {sum(rows.values()):,} rows in {len(rows)} tables")
+        click.echo(f"{told['from']}: store {told['store_id']}, {sum(rows.values()):,} rows in {len(rows)} tables")
         for name, number in rows.items():
-            typer.echo(f"  {name:<18} {number:>12,}")
-        typer.echo(f"{told['to']}: {told['note']}")
-        typer.echo("it could be moved; nothing was changed (--dry-run)")
+            click.echo(f"  {name:<18} {number:>12,}")
+        click.echo(f"{told['to']}: {told['note']}")
+        click.echo("it could be moved; nothing was changed (--dry-run)")
         return
     if told["note"]:
-        typer.echo(told["note"])
+        click.echo(told["note"])
     if told["frozen_seconds"] is not None:
-        typer.echo(f"moved {told['verified_rows']:,} rows to {told['to']} in {told['seconds']:.1f} s; verified")
-        typer.echo(f"the queue stood still for {told['frozen_seconds']:.2f} s; store {told['store_id']}")
-    typer.echo(f"now put the database into .env:  DATABASE_URL={for_settings(to)}")
-    typer.echo(f"{told['from']} is not used any more; no dispatcher starts on it")
+        click.echo(f"moved {told['verified_rows']:,} rows to {told['to']} in {told['seconds']:.1f} s; verified")
+        click.echo(f"the queue stood still for {told['frozen_seconds']:.2f} s; store {told['store_id']}")
+    click.echo(f"now put the database into .env:  DATABASE_URL={for_settings(to)}")
+    click.echo(f"{told['from']} is not used any more; no dispatcher starts on it")

@@ -1,105 +1,112 @@
-"""`taskmill queues`, `pause`, `unpause`, `limit` and `why`: a running dispatcher is asked, all over HTTP."""
+"""`taskmill queues` and `taskmill queue NAME pause|resume|limit`: a running dispatcher is asked, all over HTTP."""
 
-import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
+import click
 
+from cli import show
 from cli.errors import DONE, USAGE, Failed
-from client.client import Client
+from cli.options import Decorator, Named, alone, asking, dispatcher, examples, name_argument, name_of
 from common.durations import parse_duration
 
-PLAIN_WIDTH = 200  # columns where no terminal says how many it has
-PATIENCE_S = 5.0
 NONE = "none"
 HEADINGS = ("queue", "state", "waiting", "ready", "running", "limit", "rate", "weight", "backlog", "per key")
 
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.", show_default=False)]
-Url = Annotated[str | None, typer.Option("--url", help="The dispatcher (setting DISPATCHER_URL).", show_default=False)]
+
+def _option(flag: str, metavar: str, words: str) -> Decorator:
+    return click.option(flag, metavar=metavar, help=f"{words}; none: no limit.")
 
 
-def _option(name: str, metavar: str, words: str) -> Any:
-    return typer.Option(name, metavar=metavar, help=f"{words}; none: no limit.", show_default=False)
-
-
-def queues(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False, url: Url = None
-) -> int:
+@click.command(epilog=examples("queues", "queues --json"))
+@asking
+def queues(as_json: bool, url: str | None) -> int:
     """Show all queues: what they hold, and their limits."""
-    with _client(url) as client:
+    with dispatcher(url) as client:
         found = client.queues()
     if as_json:
-        typer.echo(json.dumps(found))
-        return DONE
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PLAIN_WIDTH)
-    table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
-    for queue in found:
-        table.add_row(*_row(queue))
-    console.print(table)
+        show.as_json(found)
+    else:
+        show.table(HEADINGS, map(_row, found))
     return DONE
 
 
-def pause(name: Name, url: Url = None) -> int:
+@click.group(
+    cls=Named,
+    invoke_without_command=True,
+    epilog=examples("queue mail", "queue mail pause", "queue mail limit --running 10 --rate 100/1m"),
+)
+@name_argument
+@asking
+@click.pass_context
+def queue(context: click.Context, name: str, as_json: bool, url: str | None) -> int:
+    """Show a queue, pause, resume or limit it."""
+    if alone(context, as_json, url):
+        with dispatcher(url) as client:
+            found = client.queue(name)
+        if as_json:
+            show.as_json(found)
+        else:
+            show.table(HEADINGS, [_row(found)])
+    return DONE
+
+
+@queue.command()
+@asking
+@click.pass_context
+def pause(context: click.Context, as_json: bool, url: str | None) -> int:
     """Pause a queue: none of its tasks starts until it is resumed, what runs goes on."""
-    with _client(url) as client:
-        running = client.pause(name)["running"]
-    typer.echo(f"queue {name} is paused; {running} tasks of it still run")
-    return DONE
+    with dispatcher(url) as client:
+        found = client.pause(name_of(context))
+    return _tell(found, f" is paused; {found['running']} tasks of it still run", as_json)
 
 
-def unpause(name: Name, url: Url = None) -> int:
-    """Resume a paused queue: its tasks start again (`resume` is for workers)."""
-    with _client(url) as client:
-        waiting = client.resume(name)["pending"]
-    typer.echo(f"queue {name} goes on; {waiting} tasks wait in it")
-    return DONE
+@queue.command()
+@asking
+@click.pass_context
+def resume(context: click.Context, as_json: bool, url: str | None) -> int:
+    """Resume a paused queue: its tasks start again."""
+    with dispatcher(url) as client:
+        found = client.resume(name_of(context))
+    return _tell(found, f" goes on; {found['pending']} tasks wait in it", as_json)
 
 
-def limit(
-    name: Name,
-    running: Annotated[str | None, _option("--running", "N", "Tasks that run at a time")] = None,
-    rate: Annotated[str | None, _option("--rate", "100/1m", "Tasks that start in a stretch of time")] = None,
-    weight: Annotated[str | None, _option("--weight", "N", "Its part of the work beside other queues (1)")] = None,
-    waiting: Annotated[str | None, _option("--waiting", "N", "Tasks that may wait before submits are refused")] = None,
-    per_key: Annotated[str | None, _option("--per-key", "N", "Tasks of one key that run at a time")] = None,
-    url: Url = None,
-) -> int:
+@queue.command(epilog=examples("queue mail limit --rate 100/1m", "queue mail limit --running none --per-key 2"))
+@_option("--running", "N", "Tasks that run at a time")
+@_option("--rate", "100/1m", "Tasks that start in a stretch of time")
+@_option("--weight", "N", "Its part of the work beside other queues (1)")
+@_option("--waiting", "N", "Tasks that may wait before submits are refused")
+@_option("--per-key", "N", "Tasks of one key that run at a time")
+@asking
+@click.pass_context
+def limit(context: click.Context, /, as_json: bool, url: str | None, **texts: str | None) -> int:
     """Limit a queue. What is not named stays as it is."""
-    given: dict[str, tuple[str, str | None, Callable[[str], Any]]] = {
-        "max_running": ("--running", running, int),
-        "rate": ("--rate", rate, _rate),
-        "weight": ("--weight", weight, int),
-        "max_waiting": ("--waiting", waiting, int),
-        "key_running": ("--per-key", per_key, int),
+    given: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "max_running": ("--running", int),
+        "rate": ("--rate", _rate),
+        "weight": ("--weight", int),
+        "max_waiting": ("--waiting", int),
+        "key_running": ("--per-key", int),
     }
-    changes = {field: _read(*option) for field, option in given.items() if option[1] is not None}
+    said = {flag: text for name, text in texts.items() if (flag := f"--{name.replace('_', '-')}") and text is not None}
+    changes = {field: _read(flag, said[flag], parse) for field, (flag, parse) in given.items() if flag in said}
     if not changes:
         raise Failed("say what to limit: --running, --rate, --weight, --waiting or --per-key", USAGE)
-    with _client(url) as client:
-        typer.echo(f"queue {name}: {_limits(client.limit(name, **changes))}")
+    with dispatcher(url) as client:
+        found = client.limit(name_of(context), **changes)
+    return _tell(found, f": {_limits(found)}", as_json)
+
+
+def _tell(found: dict[str, Any], words: str, as_json: bool) -> int:
+    if as_json:
+        show.as_json(found)
+    else:
+        click.echo(f"queue {found['queue']}{words}")
     return DONE
 
 
-def why(task_id: Annotated[int, typer.Argument(metavar="TASK_ID", show_default=False)], url: Url = None) -> int:
-    """Say why a task waits."""
-    with _client(url) as client:
-        task = client.task(task_id)
-    reason = task.get("waiting_because")
-    typer.echo(f"task {task_id} is {task['status']}{f': {reason}' if reason else ''}")
-    return DONE
-
-
-def _client(url: str | None) -> Client:
-    return Client(url, retry_seconds=PATIENCE_S if url is None else 0)
-
-
-def _read(option: str, text: str | None, parse: Callable[[str], Any]) -> Any:
-    if text is None or text == NONE:
+def _read(option: str, text: str, parse: Callable[[str], Any]) -> Any:
+    if text == NONE:
         return None
     try:
         return parse(text)
@@ -113,16 +120,11 @@ def _rate(text: str) -> dict[str, Any]:
     return {"count": int(count), "period_seconds": parse_duration(period)}
 
 
-def _row(queue: dict[str, Any]) -> tuple[str, ...]:
+def _row(queue: dict[str, Any]) -> tuple[object, ...]:
     counts = (queue["pending"], queue["ready"], queue["running"])
     limits = (queue["max_running"], _shown_rate(queue["rate"]), queue["weight"])
     state = "paused" if queue["paused"] else "runs"
-    return (
-        queue["queue"],
-        state,
-        *map(str, counts),
-        *map(_or_dash, (*limits, queue["max_waiting"], queue["key_running"])),
-    )
+    return queue["queue"], state, *counts, *limits, queue["max_waiting"], queue["key_running"]
 
 
 def _limits(queue: dict[str, Any]) -> str:
@@ -135,7 +137,3 @@ def _limits(queue: dict[str, Any]) -> str:
 
 def _shown_rate(rate: dict[str, Any] | None) -> str | None:
     return None if rate is None else f"{rate['count']}/{rate['period_seconds']:g}s"
-
-
-def _or_dash(value: object) -> str:
-    return "-" if value is None else str(value)

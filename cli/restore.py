@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import apsw
-import typer
+import click
 
 from cli import files, show
 from cli.errors import USAGE, Failed
+from cli.options import examples
+from common.paths import named
 from common.settings import environment, load
 from dispatcher.clock import Now, SystemClock
 from dispatcher.config import DispatcherSettings
@@ -51,31 +53,33 @@ class Plan(NamedTuple):
     ids_after: int
 
 
-def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Move a queue that is there aside.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify FILE and show what would be done.")] = False,
-) -> None:
-    """Put the backup FILE in the place of the queue (DB_PATH), while no dispatcher runs.
+@click.command(
+    epilog=examples("restore /backups/queue-monday.db --dry-run", "restore /backups/queue-monday.db --force")
+)
+@click.argument("file", metavar="FILE")
+@click.option("--force", is_flag=True, help="Move a queue that is there aside.")
+@click.option("--dry-run", is_flag=True, help="Verify FILE and show what would be done.")
+def command(file: str, force: bool, dry_run: bool) -> None:
+    """Put the backup FILE in the place of the queue (DB_PATH).
 
-    All leases end as lost and their tasks wait again; what workers finish late still counts. Task ids go on far above
-    all that were handed out. A queue that is there is moved aside, never deleted.
+    No dispatcher may run on it. All leases end as lost and their tasks wait again; what workers finish late still
+    counts. Task ids go on far above all that were handed out. A queue that is there is moved aside, never deleted.
     """
     began = time.monotonic()
     database = _database()
     with _locked(database):
-        plan = _plan(files.named(file), database)
+        plan = _plan(named(file), database)
         _announce(plan)
         if plan.replaced and not force and not dry_run:
             raise Failed(f"{database} exists: --force moves it aside to {_aside(database).name}", USAGE)
         if dry_run:
-            typer.echo("nothing was changed (--dry-run)")
+            click.echo("nothing was changed (--dry-run)")
             return
         ended, aside = _carry_out(plan)
-    typer.echo(f"restored {database} in {time.monotonic() - began:.1f} s; {ended:,} leases ended as lost")
+    click.echo(f"restored {database} in {time.monotonic() - began:.1f} s; {ended:,} leases ended as lost")
     if aside is not None:
-        typer.echo(f"the queue that was there: {aside}")
-    typer.echo("start the dispatcher: ./start_dispatcher.sh")
+        click.echo(f"the queue that was there: {aside}")
+    click.echo("start the dispatcher: ./start_dispatcher.sh")
 
 
 def _database() -> Path:
@@ -126,7 +130,7 @@ def _all_aside(database: Path) -> list[Path]:
 
 def _announce(plan: Plan) -> None:
     found, newest = plan.contents, steps()[-1][0]
-    typer.echo(f"{plan.file}: {found.bytes:,} bytes, {show.tasks(found)}, store {found.store_id}; verified")
+    click.echo(f"{plan.file}: {found.bytes:,} bytes, {show.contents(found)}, store {found.store_id}; verified")
     notes = (
         (not found.sealed, "it has no seal (`taskmill backup` makes one): flipped bits in task data would go unseen"),
         (found.schema < newest, f"its schema {found.schema} is brought up to {newest}"),
@@ -137,7 +141,7 @@ def _announce(plan: Plan) -> None:
     )
     for applies, note in notes:
         if applies:
-            typer.echo(f"  {note}")
+            click.echo(f"  {note}")
 
 
 def _carry_out(plan: Plan) -> tuple[int, Path | None]:

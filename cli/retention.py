@@ -1,51 +1,47 @@
 """`taskmill retention`: how long ended tasks are kept."""
 
-import json
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.table import Table
+import click
 
+from cli import show
 from cli.errors import DONE
-from cli.selecting import dispatcher
-from cli.show import console
-from common.durations import parse_duration
+from cli.options import asking, dispatcher, duration, examples
 
 STATES = ("completed", "failed", "cancelled")
 UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
-How = "as 7d, 12h or 90s; unset: no longer said here"
+HOW = "tasks, as 7d, 12h or 90s; unset: no longer said here"
 
 
-def command(
-    queue: Annotated[str | None, typer.Argument(help="Absent: every queue that says nothing itself.")] = None,
-    completed: Annotated[str | None, typer.Option(help=f"Completed tasks, {How}.")] = None,
-    failed: Annotated[str | None, typer.Option(help=f"Failed tasks, {How}.")] = None,
-    cancelled: Annotated[str | None, typer.Option(help=f"Cancelled tasks, {How}.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-) -> int:
-    """Show, or set, how long ended tasks are kept before they are deleted."""
-    given = {"completed": completed, "failed": failed, "cancelled": cancelled}
-    seconds = {f"{state}_seconds": _seconds(text) for state, text in given.items() if text is not None}
-    with dispatcher() as client:
+@click.command(
+    epilog=examples("retention", "retention mail --completed 1d --failed 90d", "retention mail --failed unset")
+)
+@click.argument("queue", metavar="[QUEUE]", required=False)
+@click.option("--completed", metavar="7d", help=f"Completed {HOW}.")
+@click.option("--failed", metavar="7d", help=f"Failed {HOW}.")
+@click.option("--cancelled", metavar="7d", help=f"Cancelled {HOW}.")
+@asking
+def command(queue: str | None, as_json: bool, url: str | None, **given: str | None) -> int:
+    """Show, or set, how long ended tasks are kept: those of QUEUE, or of every queue that says nothing itself."""
+    seconds = {f"{state}_seconds": _seconds(state, text) for state, text in given.items() if text is not None}
+    with dispatcher(url) as client:
         told = client.set_retention(queue, **seconds) if seconds else client.retention()
     if as_json:
-        typer.echo(json.dumps(told))
+        show.as_json(told)
     else:
         _show(told)
     return DONE
 
 
-def _seconds(text: str) -> int | None:
-    return None if text == "unset" else int(parse_duration(text))
+def _seconds(state: str, text: str) -> int | None:
+    seconds = None if text == "unset" else duration(f"--{state}", text)
+    return None if seconds is None else int(seconds)
 
 
 def _show(told: dict[str, Any]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("queue", *STATES):
-        table.add_column(heading)
-    for name, kept in [("(any other)", told["default"]), *told["queues"].items()]:
-        table.add_row(name, *(_words(kept.get(f"{state}_seconds")) for state in STATES))
-    console().print(table)
+    kept = [("(any other)", told["default"]), *told["queues"].items()]
+    rows = [(name, *(_words(seconds.get(f"{state}_seconds")) for state in STATES)) for name, seconds in kept]
+    show.table(("queue", *STATES), rows)
 
 
 def _words(seconds: float | None) -> str:

@@ -1,26 +1,79 @@
-"""Words for people."""
+"""How things are shown: tables for people, in colours on a terminal only; JSON for programs."""
 
-from rich.console import Console
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dispatcher.store.sqlite.backup import Contents
+from cli.options import STATES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from dispatcher.store.sqlite.backup import Contents  # it takes a while to load
 
 PLAIN_WIDTH = 200  # columns where no terminal says how many it has
-STATES = ("blocked", "pending", "in_progress", "completed", "failed", "cancelled")
 
 
-def tasks(contents: Contents) -> str:
+def contents(found: "Contents") -> str:
     """`1,204 tasks (1,000 pending, 204 completed)`."""
-    by_state = [f"{contents.tasks[state]:,} {state}" for state in STATES if contents.tasks.get(state)]
-    total = sum(contents.tasks.values())
+    by_state = [f"{found.tasks[state]:,} {state}" for state in STATES if found.tasks.get(state)]
+    total = sum(found.tasks.values())
     return f"{total:,} tasks" + (f" ({', '.join(by_state)})" if by_state else "")
 
 
-def console() -> Console:
-    """Where tables go; wide and plain when that is no terminal."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+def as_json(value: Any) -> None:
+    """One line of JSON."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+class Coloured(NamedTuple):
+    """A cell in a colour, where there are colours."""
+
+    text: str
+    style: str
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under headings; wide and plain when that is no terminal."""
+    from rich.table import Table  # here: it takes a while to load, and not every command shows one
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    for row in rows:
+        made.add_row(*(_cell(cell) for cell in row))
+    _console().print(made)
+
+
+def record(fields: Iterable[tuple[str, object]]) -> None:
+    """One thing: its fields, a line each."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, show_header=False)
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for name, value in fields:
+        made.add_row(name, _cell(value))
+    _console().print(made)
 
 
 def one_line(text: str) -> str:
     """A handler's text must not steer the terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def _cell(value: object) -> "Text":
+    from rich.text import Text
+
+    if isinstance(value, Coloured):
+        return Text(*value)
+    return Text("-" if value is None else str(value))

@@ -1,89 +1,135 @@
-"""`taskmill workers`, `quiet`, `resume` and `stop`: who works, and what they are to do."""
+"""`taskmill workers`, `taskmill worker NAME run|quiet|stop|forgive` and `blames`: who works, what they are to do."""
 
-import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import click
 
-from cli.errors import FAILED, Failed
-from client import Client
+from cli import show
+from cli.errors import DONE, REFUSED, Failed
+from cli.options import Named, alone, asking, dispatcher, examples, name_argument, name_of
 from client.errors import Rejected
 
-PLAIN_WIDTH = 200  # columns where no terminal says how many it has
+HEADINGS = ("worker", "status", "told to", "tasks", "slots", "host", "labels", "version", "task types")
 STYLES = {"quiet": "yellow", "stop": "red"}
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The worker's name.", show_default=False)]
-Url = Annotated[str | None, typer.Option(help="The dispatcher (setting DISPATCHER_URL).", show_default=False)]
 
-
-def listing(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, for programs.")] = False, url: Url = None
-) -> None:
-    """List the workers: what they do now, and what they were told to do."""
-    with _client(url) as client:
-        workers = client.workers()
+@click.command(epilog=examples("workers", "workers --json"))
+@asking
+def workers(as_json: bool, url: str | None) -> int:
+    """List the workers: what they do, and what they were told to do."""
+    with dispatcher(url) as client:
+        found = client.workers()
     if as_json:
-        typer.echo(json.dumps(workers))
+        show.as_json(found)
     else:
-        _show(workers)
+        show.table(HEADINGS, map(_row, found))
+    return DONE
 
 
-def quiet(name: Name, url: Url = None) -> None:
-    """Have a worker finish what it runs and take nothing new, until it is resumed; it stays so when it is restarted."""
-    _order(url, name, "quiet")
+@click.group(
+    cls=Named,
+    invoke_without_command=True,
+    epilog=examples("worker lab-3", "worker lab-3 quiet", "worker lab-3 stop --now", "worker lab-3 forgive render"),
+)
+@name_argument
+@asking
+@click.pass_context
+def worker(context: click.Context, name: str, as_json: bool, url: str | None) -> int:
+    """Show a worker, or tell it what to do."""
+    if not alone(context, as_json, url):
+        return DONE
+    with dispatcher(url) as client:
+        found = [one for one in client.workers() if one["worker_id"] == name]
+    if not found:
+        raise _never_seen(name)
+    if as_json:
+        show.as_json(found)
+    else:
+        show.table(HEADINGS, map(_row, found))
+    return DONE
 
 
-def resume(name: Name, url: Url = None) -> None:
+@worker.command()
+@asking
+@click.pass_context
+def run(context: click.Context, as_json: bool, url: str | None) -> int:
     """Have a quiet worker take tasks again."""
-    _order(url, name, "run")
+    return _order(context, "run", None, as_json, url)
 
 
-def stop(
-    name: Name,
-    now: Annotated[bool, typer.Option("--now", help="Do not wait: what runs is given back, uncounted.")] = False,
-    url: Url = None,
-) -> None:
+@worker.command()
+@asking
+@click.pass_context
+def quiet(context: click.Context, as_json: bool, url: str | None) -> int:
+    """Have a worker finish what it runs and take nothing new, until it is told to run; it stays so over restarts."""
+    return _order(context, "quiet", None, as_json, url)
+
+
+@worker.command()
+@click.option("--now", is_flag=True, help="Do not wait: what runs is given back, uncounted.")
+@asking
+@click.pass_context
+def stop(context: click.Context, now: bool, as_json: bool, url: str | None) -> int:
     """End a worker after the tasks that it runs. Started again under that name it works, unless it was made quiet."""
-    _order(url, name, "stop", "now" if now else "after")
+    return _order(context, "stop", "now" if now else "after", as_json, url)
 
 
-def _client(url: str | None) -> Client:
-    return Client(url, retry_seconds=0)
+@worker.command()
+@click.argument("task_type", metavar="[TYPE]", required=False)
+@asking
+@click.pass_context
+def forgive(context: click.Context, task_type: str | None, as_json: bool, url: str | None) -> int:
+    """Let a worker have a type again that it did not get (see `taskmill blames`); without TYPE all of them."""
+    name = name_of(context)
+    with dispatcher(url) as client:
+        forgiven = client.forgive(name, task_type)
+    if as_json:
+        show.as_json({"worker_id": name, "forgiven": forgiven})
+    else:
+        click.echo(f"{name} gets {task_type or f'{forgiven} types'} again")
+    return DONE
 
 
-def _order(url: str | None, name: str, state: str, when: str | None = None) -> None:
-    with _client(url) as client:
+@click.command(epilog=examples("blames", "blames --json"))
+@asking
+def blames(as_json: bool, url: str | None) -> int:
+    """List the workers that do not get a type, because it fails there alone."""
+    with dispatcher(url) as client:
+        found = client.blames()
+    if as_json:
+        show.as_json(found)
+    elif found:
+        rows = [(one["worker_id"], one["task_type"], one["blamed_at"], one["reason"]) for one in found]
+        show.table(("worker", "type", "since", "why"), rows)
+    else:
+        click.echo("no worker is to blame for anything")
+    return DONE
+
+
+def _order(context: click.Context, state: str, when: str | None, as_json: bool, url: str | None) -> int:
+    name = name_of(context)
+    with dispatcher(url) as client:
         try:
             reached = client.order_worker(name, state, when)
         except Rejected as error:
-            if error.code != "not_found":
-                raise
-            raise Failed(f"no worker of the name {name} was ever seen (./taskmill workers)", FAILED) from None
+            raise (_never_seen(name) if error.code == "not_found" else error) from None
     live = f"{reached} running" if reached else "none is running now"
-    typer.echo(f"{name}: {state}{' now' if when == 'now' else ''} ({live})")
+    if as_json:
+        show.as_json({"worker_id": name, "state": state, "when": when, "instances": reached})
+    else:
+        click.echo(f"{name}: {state}{' now' if when == 'now' else ''} ({live})")
+    return DONE
 
 
-def _show(workers: list[dict[str, Any]]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PLAIN_WIDTH)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("worker", "status", "told to", "tasks", "slots", "host", "labels", "version", "task types"):
-        table.add_column(heading, overflow="fold")
-    for worker in workers:
-        table.add_row(*_row(worker))
-    console.print(table)
+def _never_seen(name: str) -> Failed:
+    return Failed(f"no worker of the name {name} was ever seen (./taskmill workers)", REFUSED)
 
 
-def _row(worker: Mapping[str, Any]) -> list[Text]:
-    metadata = worker["metadata"]
-    version = f"{worker.get('version') or ''} python {worker['python']}" if worker.get("python") else ""
-    labels, types = (" ".join(worker.get(name) or ()) for name in ("labels", "task_types"))
-    status = Text(worker["status"], "green" if worker["status"] == "alive" else "red")
-    state = Text(worker["state"], STYLES.get(worker["state"], ""))
-    rest = (worker["leases"], worker.get("concurrency", ""), metadata.get("hostname", ""), labels, version, types)
-    return [Text(worker["worker_id"]), status, state, *(Text(str(part)) for part in rest)]
+def _row(one: Mapping[str, Any]) -> tuple[object, ...]:
+    version = f"{one.get('version') or ''} python {one['python']}" if one.get("python") else ""
+    labels, types = (" ".join(one.get(name) or ()) for name in ("labels", "task_types"))
+    status = show.Coloured(one["status"], "green" if one["status"] == "alive" else "red")
+    state = show.Coloured(one["state"], STYLES.get(one["state"], ""))
+    rest = (one["leases"], one.get("concurrency", ""), one["metadata"].get("hostname", ""), labels, version, types)
+    return one["worker_id"], status, state, *rest

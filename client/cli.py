@@ -1,4 +1,4 @@
-"""add_task.py: submits tasks and, when asked, waits for them. Exit codes stand in `arguments`."""
+"""add_task.py: submits tasks and, when asked, waits for them. Exit codes are those of `common.exits`."""
 
 import os
 import sys
@@ -11,9 +11,10 @@ from client.display import Human, JsonLines
 from client.errors import ClientError, Rejected, TransportError
 from client.retry import Retry, Timing
 from client.waiting import Watch
+from common import submitting
+from common.exits import DONE, FAILED, INTERRUPTED, UNREACHABLE, USAGE, of_status
 from common.settings import SettingError
 
-DONE, NOT_COMPLETED, USAGE, UNREACHABLE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _SUBMIT_PATIENCE, _WAIT_PATIENCE = 5.0, 60.0  # seconds of retries: who submits wants to know, who waits has time
 _WATCHED = 100  # open tasks whose progress is asked for
 
@@ -33,7 +34,7 @@ def main(argv: list[str], connect: Connect | None = None, timing: Timing | None 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its exit
         return INTERRUPTED
     except Rejected as error:
-        return _fail(str(error), REFUSED)
+        return _fail(f"the dispatcher refused this: {submitting.by_flags(error.message)}", of_status(error.status))
     except TransportError as error:
         return _fail(f"{error}\nIs the dispatcher running? Start it with: ./start_dispatcher.sh", UNREACHABLE)
     except (ValueError, SettingError) as error:
@@ -47,8 +48,8 @@ def _run(argv: list[str], connect: Connect, timing: Timing) -> int:
     show = JsonLines(task_type, wait=order.wait) if order.json else Human(order.summary, order.count)
     task_ids: list[int] = []
     with connect(order.url, _SUBMIT_PATIENCE) as client:
-        for batch in _submitted(client, order):
-            show.added(batch)
+        for batch, created in _submitted(client, order):
+            show.added(batch) if created else show.twin(batch[0])
             task_ids += batch
         workers = None if order.json else _active_workers(client)
         if not order.wait or workers == 0:
@@ -59,12 +60,19 @@ def _run(argv: list[str], connect: Connect, timing: Timing) -> int:
         return _wait(client, task_ids, show, timing)
 
 
-def _submitted(client: Client, order: Order) -> Iterator[list[int]]:
+def _submitted(client: Client, order: Order) -> Iterator[tuple[list[int], bool]]:
+    """The ids as they are stored, and whether their tasks are new."""
     if order.count > 1:
-        yield from client.submit_batches((order.task for _ in range(order.count)), idempotency_key=order.key)
+        tasks = (order.task for _ in range(order.count))
+        yield from ((ids, True) for ids in client.submit_batches(tasks, idempotency_key=order.key))
         return
     fields = dict(order.task)
-    yield [client.submit(fields.pop("task_type"), fields.pop("task_data"), **fields, idempotency_key=order.key)]
+    words = fields.pop("task_type"), fields.pop("task_data")
+    if "unique_key" in fields:
+        task_id, created = client.submit_unique(*words, **fields, idempotency_key=order.key)
+        yield [task_id], created
+        return
+    yield [client.submit(*words, **fields, idempotency_key=order.key)], True
 
 
 def _active_workers(client: Client) -> int | None:
@@ -85,7 +93,7 @@ def _wait(client: Client, task_ids: list[int], show: Display, timing: Timing) ->
         if watch.open and isinstance(show, Human) and timing.now() >= shown + 1.0:
             shown = timing.now()
             _show_progress(client, watch, show, total)
-    return DONE if good else NOT_COMPLETED
+    return DONE if good else FAILED
 
 
 def _show_progress(client: Client, watch: Watch, show: Human, total: int) -> None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlencode
 
 from client import bodies, config, urls
@@ -86,7 +86,7 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls):
         key: str | None = None,
         idempotency_key: str | None = None,
         unique_key: str | None = None,
-        unique_for: float | None = None,
+        unique_for: float | str | None = None,
     ) -> int:
         """The id of the task, new or submitted before under the same `idempotency_key`, or that of its twin under the
         same `unique_key` (`submit_unique` tells which).
@@ -169,6 +169,20 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls):
             return self._retry.run(lambda: self._download(task["task_id"], task["result_ref"]))
         return task.get("result")
 
+    def copy_result(self, task: Task, out: BinaryIO) -> int:
+        """Write the result of a completed task into a file as its handler returned it, JSON or bytes, piece by piece;
+        how many bytes. Not retried: what was written before an error is there. Raises Rejected when there is none."""
+        digest, count = hashlib.sha256(), 0
+        try:
+            with self._transport.stream(f"/task/{task['task_id']}/result", timeout=30.0) as stream:
+                for piece in stream:
+                    digest.update(piece)
+                    count += out.write(piece)
+        except Refused as error:
+            raise (Rejected(error) if error.status < 500 else error) from None
+        self._check(task, digest.hexdigest())
+        return count
+
     def stats(self) -> dict[str, Any]:
         """Counts of tasks by state, workers, rates."""
         return dict(self._call("GET", "/stats"))
@@ -224,11 +238,15 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls):
             raise Rejected(Refused(404, "not_found", f"none of these tasks exists: {task_ids[:5]}"))
         return list(reply["tasks"])
 
+    def _check(self, task: Mapping[str, Any], digest: str) -> None:
+        ref = task.get("result_ref")
+        if ref and digest != ref["sha256"]:
+            raise BadReply(self.url, f"the result of task {task['task_id']} is not the one that was reported")
+
     def _download(self, task_id: int, ref: Mapping[str, Any]) -> Any:
         with self._transport.stream(f"/task/{task_id}/result", timeout=30.0) as stream:
             body = b"".join(stream)
-        if hashlib.sha256(body).hexdigest() != ref["sha256"]:
-            raise BadReply(self.url, f"the result of task {task_id} is not the one that was reported")
+        self._check({"task_id": task_id, "result_ref": ref}, hashlib.sha256(body).hexdigest())
         return json_profile.parse(body) if stream.media_type.startswith("application/json") else body
 
 

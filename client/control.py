@@ -41,9 +41,17 @@ class Control:
         """Delete ended tasks; for each id `deleted`, `not_final` or `not_found`."""
         return self._each("/tasks/delete", task_ids)
 
+    def would_change(self, action: Action, task_ids: Iterable[int]) -> Changed:
+        """What an action on these ids would change, which nothing is yet."""
+        total = Changed(0, 0, {}, [])
+        for window in _windows(task_ids):
+            total = _sum(total, self._post(f"/tasks/{action}", {"task_ids": window, "dry_run": True}, _TIMEOUT))
+        return total
+
     def edit(self, task_id: int, **changes: Any) -> dict[str, Any]:
-        """Change a waiting task: any of task_data, queue, priority, run_at, delay_seconds, max_attempts,
-        timeout_seconds, tags. Raises Rejected with code `not_waiting` when it does not wait."""
+        """Change a waiting task: any of task_data, queue, priority, run_at, delay_seconds, max_attempts, tags,
+        timeout_seconds, backoff, wait_seconds, total_seconds, memory_mb. Raises Rejected with code `not_waiting` when
+        it does not wait."""
         if changes.get("run_at") is not None:
             changes["run_at"] = bodies.rfc3339(changes["run_at"])
         return dict(self._call("PATCH", f"/task/{task_id}", json_profile.dump(changes).encode("utf-8")))
@@ -76,11 +84,16 @@ class Control:
         return dict(self._post("/retention", {**named, **seconds}))
 
     def _each(self, path: str, task_ids: Iterable[int]) -> dict[int, str]:
-        wanted, verdicts = list(task_ids), {}
-        for start in range(0, len(wanted), WINDOW):
-            reply = self._post(path, {"task_ids": wanted[start : start + WINDOW]}, _TIMEOUT)
+        verdicts = {}
+        for window in _windows(task_ids):
+            reply = self._post(path, {"task_ids": window}, _TIMEOUT)
             verdicts.update({task["task_id"]: task["verdict"] for task in reply["tasks"]})
         return verdicts
+
+
+def _windows(task_ids: Iterable[int]) -> Iterator[list[int]]:
+    wanted = list(task_ids)
+    return (wanted[start : start + WINDOW] for start in range(0, len(wanted), WINDOW))
 
 
 def _sum(total: Changed, told: Mapping[str, Any]) -> Changed:

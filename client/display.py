@@ -26,6 +26,13 @@ class JsonLines:
         for task_id in task_ids:
             _say(json_profile.dump({"task_id": task_id, "task_type": self._task_type}))
 
+    def twin(self, task_id: int) -> None:
+        """A task with this unique key was there already."""
+        if self._wait:
+            _say(f"task {task_id} exists already", sys.stderr)
+        else:
+            _say(json_profile.dump({"task_id": task_id, "task_type": self._task_type, "created": False}))
+
     def next_step(self, url: str, task_ids: list[int], *, workers: int | None) -> None:
         """Nothing: programs know."""
 
@@ -52,6 +59,10 @@ class Human:
             return
         for task_id in task_ids:
             _say(f"Added task {task_id}: {self._summary}")
+
+    def twin(self, task_id: int) -> None:
+        """A task with this unique key was there already."""
+        _say(f"Task {task_id} exists already with this --unique-key; nothing was added")
 
     def next_step(self, url: str, task_ids: list[int], *, workers: int | None) -> None:
         """What the user may do now; `workers` is None when that is not known."""

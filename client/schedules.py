@@ -31,7 +31,7 @@ class LaterCalls(ABC):
         data: Mapping[str, Any] | None = None,
         *,
         unique_key: str,
-        unique_for: float | None = None,
+        unique_for: float | str | None = None,
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> Submitted:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from common import json_profile
 
@@ -23,6 +23,10 @@ class WorkerCalls:
         order: Mapping[str, Any] = {"state": state} if when is None else {"state": state, "when": when}
         body = json_profile.dump(order).encode()
         return int(self._call("PATCH", f"/workers/{quote(worker_id, safe='')}", body)["instances"])
+
+    def log_after(self, task_id: int, cursor: str = "") -> dict[str, Any]:
+        """The `lines` that a task has logged since the answer whose `cursor` this is, and its `status`."""
+        return dict(self._call("GET", f"/task/{task_id}/log?{urlencode({'after': cursor})}"))
 
     def log(self, task_id: int) -> list[str]:
         """The last lines that a task has logged, while it runs and after."""

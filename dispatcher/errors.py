@@ -198,6 +198,10 @@ class ScheduleExists(DispatcherError):
         super().__init__(f"name: there is another schedule {name!r}; change it with PATCH /schedules/{name}")
 
 
+class BadBackup(Exception):
+    """A file that cannot be restored; the message is one clear line."""
+
+
 class CannotOpen(Exception):
     """The store cannot be opened; the message is one clear line for the operator."""
 

@@ -1,9 +1,9 @@
 """What a task has logged."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from dispatcher.queue import Queue
-from dispatcher.queue.output import lines_of
+from dispatcher.queue.output import cursor_of, new_lines
 from dispatcher.routes import body, show
 from dispatcher.routes.tasks import known
 
@@ -14,9 +14,11 @@ def blueprint(queue: Queue) -> Blueprint:
 
     @views.get("/task/<int:task_id>/log")
     def get_log(task_id: int) -> Response:
-        body.known_arguments()
+        body.known_arguments("after")
         row = queue.task(known(task_id))
         told = {"task_id": task_id, "status": row["status"], "attempts": row["attempts"]}
-        return show.success({**told, "lines": lines_of(queue.output(task_id))})
+        output = queue.output(task_id)
+        lines = new_lines(output, request.args.get("after", ""))
+        return show.success({**told, "lines": lines, "cursor": cursor_of(output)})
 
     return views

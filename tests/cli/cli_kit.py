@@ -38,7 +38,7 @@ class Said:
     @property
     def fault(self) -> str:
         """The one line that says what is wrong."""
-        assert self.code in (1, 2), self
+        assert self.code in (1, 2, 3, 4), self
         assert self.err.startswith("taskmill: "), self
         assert self.err.count("\n") == 1, self
         return self.err

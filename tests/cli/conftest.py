@@ -1,13 +1,19 @@
 """Fixtures of the CLI's tests."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_kit import Commands, Scripted
 
 from client.testing import LocalCluster
+from common.settings import ROOT
 
 
 @pytest.fixture
@@ -39,3 +45,17 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
             return made
 
         yield start
+
+
+@pytest.fixture
+def add_task() -> Callable[..., dict[str, Any]]:
+    """Runs add_task.py with --json; the object that it wrote."""
+
+    def submit(cluster: LocalCluster, *words: str) -> dict[str, Any]:
+        told = subprocess.run(
+            [sys.executable, ROOT / "add_task.py", *words, "--json"],
+            env={**os.environ, **cluster.env}, capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+        return dict(json.loads(told.stdout))
+
+    return submit

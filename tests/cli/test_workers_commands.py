@@ -1,4 +1,4 @@
-"""`taskmill workers`, `quiet`, `resume`, `stop`."""
+"""`taskmill workers` and `taskmill worker NAME run|quiet|stop`."""
 
 import json
 from collections.abc import Callable
@@ -23,22 +23,26 @@ def test_workers_are_listed_ordered_and_stopped(run: Commands, farm: Callable[..
     (told,) = json.loads(run("workers", "--json").out)
     assert (told["worker_id"], told["concurrency"], told["labels"][0]) == ("worker-1", 2, "gpu")
 
-    assert run("quiet", "worker-1").out == "worker-1: quiet (1 running)\n"
+    assert json.loads(run("worker", "worker-1", "--json").out) == [told]
+    assert run("worker", "worker-1").out.splitlines()[1].split()[0] == "worker-1"
+    assert run("worker", "nobody").code == 4
+
+    assert run("worker", "worker-1", "quiet").out == "worker-1: quiet (1 running)\n"
     waiting = client.submit("noop")
     assert run("workers").out.splitlines()[1].split()[2] == "quiet"
     assert client.task(waiting)["status"] == "pending"
-    assert run("resume", "worker-1").out == "worker-1: run (1 running)\n"
+    assert run("worker", "worker-1", "run").out == "worker-1: run (1 running)\n"
     client.result(waiting, timeout=30)
 
-    assert run("stop", "worker-1", "--now").out == "worker-1: stop now (1 running)\n"
+    assert run("worker", "worker-1", "stop", "--now").out == "worker-1: stop now (1 running)\n"
     assert cluster.workers["worker-1"].popen.wait(20) == 0
-    assert run("stop", "nobody").fault == (
+    assert run("worker", "nobody", "stop").fault == (
         "taskmill: no worker of the name nobody was ever seen (./taskmill workers)\n"
     )
 
 
 def test_a_dispatcher_that_is_not_there_is_said(run: Commands) -> None:
-    for words in (("workers",), ("quiet", "lab-1"), ("resume", "lab-1"), ("stop", "lab-1")):
-        said = run(*words)
-        assert said.code == 1
+    for line in ("workers", "worker lab-1", "worker lab-1 quiet", "worker lab-1 run", "worker lab-1 stop"):
+        said = run(*line.split())
+        assert said.code == 3
         assert "start it with ./start_dispatcher.sh" in said.fault

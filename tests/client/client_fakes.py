@@ -99,7 +99,7 @@ class Dispatcher(FakeTransport):
         self.active, self.rounds, self.submitted = active, rounds or [], []
         self.running: list[dict[str, Any]] = []
         super().__init__(
-            submit_task=lambda _, fields: {"task_id": self._store([fields])[0]},
+            submit_task=lambda _, fields: {"task_id": self._store([fields])[0], "created": True},
             submit_tasks=lambda _, fields: {"task_ids": self._store(fields["tasks"])},
             stats=lambda *_: {"active_workers": self.active},
             wait_tasks=lambda *_: {"tasks": self.rounds.pop(0), "open": 1},

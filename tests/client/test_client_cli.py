@@ -1,6 +1,7 @@
 """add_task.py: what it submits, what it says, how it ends."""
 
 import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from client_fakes import Dispatcher, FakeTransport, in_turn
 from client import arguments, cli
 from client.config import ClientSettings
 from client.errors import BadReply, Refused, Unreachable
+from common import submitting
 
 GONE = Unreachable("http://fake:5000", "connection refused")
 
@@ -79,19 +81,59 @@ def test_many_tasks_are_summed_up(run: Run, capsys: Output) -> None:
 # --- options
 
 
+EVERY_OPTION = [
+    "--type", "report", "--data", '{"n": 1}', "--queue", "bulk", "--priority", "-5", "--delay", "1m30s",
+    "--max-attempts", "2", "--timeout", "5m", "--tag", "a", "--tag", "b", "--idempotency-key", "k-1",
+    "--backoff", "first=10s,factor=1.5,max=15m,jitter=0", "--wait-limit", "1h", "--total-limit", "1d",
+    "--memory", "1.5G", "--require", "gpu", "--require", "host:lab3", "--key", "user:42",
+]  # fmt: skip
+ON_THE_WIRE = {
+    "task_type": "report", "task_data": {"n": 1}, "queue": "bulk", "priority": -5, "delay_seconds": 90.0,
+    "max_attempts": 2, "timeout_seconds": 300.0, "tags": ["a", "b"], "idempotency_key": "k-1",
+    "backoff": {"first_seconds": 10.0, "factor": 1.5, "max_seconds": 900.0, "jitter": 0.0}, "wait_seconds": 3600.0,
+    "total_seconds": 86400.0, "memory_mb": 1536, "requires": ["gpu", "host:lab3"], "key": "user:42",
+}  # fmt: skip
+
+
 def test_all_options_reach_the_wire(run: Run) -> None:
     dispatcher = Dispatcher()
-    argv = [
-        "--type", "report", "--data", '{"n": 1}', "--queue", "bulk", "--priority", "-5", "--delay", "1m30s",
-        "--max-attempts", "2", "--timeout", "5m", "--tag", "a", "--tag", "b", "--key", "k-1",
-    ]  # fmt: skip
-    assert run(argv, dispatcher) == 0
-    assert dispatcher.submitted == [
-        {
-            "task_type": "report", "task_data": {"n": 1}, "queue": "bulk", "priority": -5, "delay_seconds": 90.0,
-            "max_attempts": 2, "timeout_seconds": 300.0, "tags": ["a", "b"], "idempotency_key": "k-1",
-        }
-    ]  # fmt: skip
+    assert run(EVERY_OPTION, dispatcher) == 0
+    assert dispatcher.submitted == [ON_THE_WIRE]
+
+
+def test_all_options_reach_the_wire_of_many(run: Run) -> None:
+    dispatcher = Dispatcher()
+    assert run([*EVERY_OPTION, "--count", "2"], dispatcher) == 0
+    assert dispatcher.submitted == [{**ON_THE_WIRE, "idempotency_key": f"k-1-{n}"} for n in range(2)]
+
+
+def test_every_field_of_a_submit_has_its_option() -> None:
+    from dispatcher.routes.models import EDITABLE, SubmitTask
+
+    assert {option.field for option in submitting.SUBMIT} == SubmitTask.model_fields.keys()
+    assert {option.field for option in submitting.EDIT} == EDITABLE
+
+
+@pytest.mark.parametrize(("words", "fields"), [
+    (["--unique-key", "u"], {"unique_key": "u"}),
+    (["--unique-key", "u", "--unique-for", "1h"], {"unique_key": "u", "unique_for": 3600.0}),
+    (["--unique-key", "u", "--unique-for", "unfinished"], {"unique_key": "u", "unique_for": "unfinished"}),
+    (["--backoff", "10s"], {"backoff": {"first_seconds": 10.0}}),
+])  # fmt: skip
+def test_shorter_forms(run: Run, words: list[str], fields: dict[str, object]) -> None:
+    dispatcher = Dispatcher()
+    assert run(["--type", "noop", *words], dispatcher) == 0
+    assert dispatcher.submitted[0].items() >= fields.items()
+
+
+def test_a_twin_is_told(run: Run, capsys: Output) -> None:
+    dispatcher = Dispatcher()
+    dispatcher.answers["/submit-task"] = in_turn({"task_id": 7, "created": False})
+    words = ["--type", "noop", "--unique-key", "u"]
+    assert run(words, dispatcher) == 0
+    assert capsys.readouterr().out.startswith("Task 7 exists already with this --unique-key; nothing was added\n")
+    assert run([*words, "--json"], dispatcher) == 0
+    assert json.loads(capsys.readouterr().out) == {"task_id": 7, "task_type": "noop", "created": False}
 
 
 def test_a_time_goes_in_utc(run: Run) -> None:
@@ -122,7 +164,7 @@ def test_positionals_and_options_mix(run: Run) -> None:
 
 def test_a_users_key_names_each_task_of_several(run: Run) -> None:
     dispatcher = Dispatcher()
-    run(["2", "--key", "order"], dispatcher)
+    run(["2", "--idempotency-key", "order"], dispatcher)
     assert [task["idempotency_key"] for task in dispatcher.submitted] == ["order-0", "order-1"]
 
 
@@ -155,15 +197,25 @@ def test_data_from_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         (["--type", "noop", "--data", "{bad"], "--data: not valid JSON"),
         (["--type", "noop", "--data", '{"a": 1, "a": 2}'], "duplicate key 'a'"),
         (["--type", "noop", "--data", '{"a": NaN}'], "NaN is not JSON"),
-        (["--type", "noop", "--data", "[1]"], "must be a JSON object, not list"),
-        (["--type", "noop", "--data", "@/no/such/file"], "--data @/no/such/file: No such file"),
-        (["1", "--delay", "90"], "'90' is not a duration"),
-        (["1", "--timeout", "soon"], "'soon' is not a duration"),
+        (["--type", "noop", "--data", "[1]"], "--data: must be a JSON object, not list"),
+        (["--type", "noop", "--data", "@/no/such/file"], "--data: @/no/such/file: No such file"),
+        (["1", "--delay", "90"], "--delay: '90' is not a duration"),
+        (["1", "--timeout", "soon"], "--timeout: 'soon' is not a duration"),
         (["1", "--at", "2030-01-01T06:00:00"], "not a time with a zone"),
         (["1", "--at", "tomorrow"], "not a time with a zone"),
-        (["1", "--delay", "1s", "--at", "2030-01-01T06:00:00Z"], "not allowed with"),
-        (["1", "--max-attempts", "0"], "0 is below 1"),
-        (["1", "--priority", "high"], "'high' is not a whole number"),
+        (["1", "--delay", "1s", "--at", "2030-01-01T06:00:00Z"], "--at: not together with --delay"),
+        (["1", "--memory", "500"], "--memory: '500' is not an amount of memory"),
+        (["1", "--backoff", "first=1s,first=2s"], "--backoff: 'first=2s': write each of"),
+        (["1", "--backoff", "pause=1s"], "--backoff: 'pause=1s': write each of"),
+        (["1", "--backoff", "factor=two"], "--backoff: 'two' is not a number"),
+        (["1", "--backoff", "10"], "--backoff: '10' is not a duration"),
+        (["1", "--wait-limit", "60"], "--wait-limit: '60' is not a duration"),
+        (["1", "--total-limit", "60"], "--total-limit: '60' is not a duration"),
+        (["1", "--unique-key", "u", "--unique-for", "ever"], "--unique-for: 'ever' is not a duration"),
+        (["1", "--unique-for", "1h"], "--unique-for: says how long a --unique-key counts"),
+        (["2", "--unique-key", "u"], "--unique-key: there is one task of a key at a time, not 2"),
+        (["1", "--max-attempts", "0"], "--max-attempts: 0 is below 1"),
+        (["1", "--priority", "high"], "--priority: 'high' is not a whole number"),
         (["1", "--token", "s3cret"], "unrecognized arguments"),
         (["1", "--wai"], "unrecognized arguments"),
     ],
@@ -202,7 +254,9 @@ def test_help_names_exit_codes_and_examples(run: Run, capsys: Output) -> None:
         (BadReply("http://fake:5000", "not JSON"), 3, "did not answer like a dispatcher"),
         (Refused(503, "unavailable", "stopping"), 3, "stopping"),
         (Refused(401, "unauthorized", "no token"), 4, "no token"),
-        (Refused(400, "invalid", "queue: bad name"), 4, "queue: bad name"),
+        (Refused(400, "invalid", "queue: bad name"), 2, "--queue: queue: bad name"),
+        (Refused(400, "invalid", "tasks[0].requires[1]: bad"), 2, "--require: tasks[0].requires[1]: bad"),
+        (Refused(429, "backlog_full", "queue mail is full"), 4, "refused this: queue mail is full"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -223,7 +277,7 @@ def test_an_interrupted_wait_keeps_what_was_submitted(run: Run, capsys: Output) 
 def test_an_unreachable_dispatcher_is_waited_for_a_little_and_said_once(
     capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_SUBMIT_PATIENCE", 0.01)
+    monkeypatch.setattr(cli, "_SUBMIT_PATIENCE", 0.2)
     assert cli.main(["1", "--url", "http://127.0.0.1:1"]) == 3
     told = capsys.readouterr().err.splitlines()
     assert [line for line in told if "trying for up to" in line] == told[:1]

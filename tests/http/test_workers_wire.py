@@ -93,7 +93,8 @@ def test_partial_results_and_logs_can_be_read_while_the_task_runs(api: Api) -> N
     lease = api.lease()
     task_id, lease_id = lease["task_id"], lease["lease_id"]
     path = f"/task/{task_id}/log"
-    assert api.get(path).data == {"task_id": task_id, "status": "in_progress", "attempts": 1, "lines": []}
+    told = {"task_id": task_id, "status": "in_progress", "attempts": 1, "lines": [], "cursor": ""}
+    assert api.get(path).data == told
     assert "partial" not in api.task(task_id)
     api.beat(1, {"lease_id": lease_id, "partial": {"best": 2**70}, "log": {"from": 0, "lines": ["one", "two"]}})
     assert api.task(task_id)["partial"] == {"best": 2**70}
@@ -104,6 +105,29 @@ def test_partial_results_and_logs_can_be_read_while_the_task_runs(api: Api) -> N
     assert api.task(task_id)["partial"] == {"best": 2**70}, "a field of the result does not hide it"
     assert api.get("/task/4711/log").status == 404
     assert api.get(f"{path}?lines=3").status == 400
+
+
+def test_a_log_is_read_on_from_where_it_was(api: Api) -> None:
+    task_id = api.submit()
+
+    def log(*lines: str, start: int = 0) -> None:
+        api.beat(start + 1, {"lease_id": lease["lease_id"], "log": {"from": start, "lines": list(lines)}})
+
+    def new(cursor: str) -> tuple[list[str], str]:
+        told = api.get(f"/task/{task_id}/log?after={cursor}").data
+        return told["lines"], told["cursor"]
+
+    lease = api.lease()
+    log("one", "two")
+    lines, cursor = new("")
+    assert lines == ["one", "two"]
+    assert lease["lease_id"].partition("-")[2] not in cursor, "it betrays no lease"
+    assert new(cursor) == ([], cursor)
+    log("three", start=2)
+    lines, later = new(cursor)
+    assert lines == ["three"]
+    for nonsense in ("x", f"{later.partition('-')[0]}-x", f"{later.partition('-')[0]}-99999"):
+        assert set(new(nonsense)[0]) <= {"one", "two", "three"}
 
 
 def test_a_partial_result_that_is_too_large_costs_no_lease(api: Api) -> None:

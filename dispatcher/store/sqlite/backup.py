@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import apsw
 
+from dispatcher.errors import BadBackup
 from dispatcher.store.sqlite.migrations import steps
 
 SEAL = b"-- taskmill backup; sha256 of all before this line: "
@@ -26,10 +27,6 @@ ID_JUMP = 10**9  # more than any queue can hand out between a backup and its res
 LAST_ID = 2**53
 
 Each = Callable[[float], None]
-
-
-class BadBackup(Exception):
-    """A file that cannot be restored; the message is one clear line."""
 
 
 class Contents(NamedTuple):
