@@ -11,7 +11,8 @@ from cli.options import Decorator, Named, alone, asking, dispatcher, examples, n
 from common.durations import parse_duration
 
 NONE = "none"
-HEADINGS = ("queue", "state", "waiting", "ready", "running", "limit", "rate", "weight", "backlog", "per key")
+NUMBERS, LIMITS = ("waiting", "ready", "running"), ("limit", "rate", "weight", "backlog", "per key", "key rate")
+HEADINGS = ("queue", "state", *NUMBERS, *LIMITS)
 
 
 def _option(flag: str, metavar: str, words: str) -> Decorator:
@@ -77,6 +78,7 @@ def resume(context: click.Context, as_json: bool, url: str | None) -> int:
 @_option("--weight", "N", "Its part of the work beside other queues (1)")
 @_option("--waiting", "N", "Tasks that may wait before submits are refused")
 @_option("--per-key", "N", "Tasks of one key that run at a time")
+@_option("--key-rate", "10/1m", "Tasks of one key that start in a stretch of time")
 @asking
 @click.pass_context
 def limit(context: click.Context, /, as_json: bool, url: str | None, **texts: str | None) -> int:
@@ -87,11 +89,12 @@ def limit(context: click.Context, /, as_json: bool, url: str | None, **texts: st
         "weight": ("--weight", int),
         "max_waiting": ("--waiting", int),
         "key_running": ("--per-key", int),
+        "key_rate": ("--key-rate", _rate),
     }
     said = {flag: text for name, text in texts.items() if (flag := f"--{name.replace('_', '-')}") and text is not None}
     changes = {field: _read(flag, said[flag], parse) for field, (flag, parse) in given.items() if flag in said}
     if not changes:
-        raise Failed("say what to limit: --running, --rate, --weight, --waiting or --per-key", USAGE)
+        raise Failed("say what to limit: --running, --rate, --weight, --waiting, --per-key or --key-rate", USAGE)
     with dispatcher(url) as client:
         found = client.limit(name_of(context), **changes)
     return _tell(found, f": {_limits(found)}", as_json)
@@ -111,7 +114,7 @@ def _read(option: str, text: str, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(text)
     except ValueError:
-        example = "like 100/1m" if option == "--rate" else "a whole number"
+        example = "like 100/1m" if option.endswith("rate") else "a whole number"
         raise Failed(f"{option} {text}: must be {example}, or none", USAGE) from None
 
 
@@ -124,13 +127,15 @@ def _row(queue: dict[str, Any]) -> tuple[object, ...]:
     counts = (queue["pending"], queue["ready"], queue["running"])
     limits = (queue["max_running"], _shown_rate(queue["rate"]), queue["weight"])
     state = "paused" if queue["paused"] else "runs"
-    return queue["queue"], state, *counts, *limits, queue["max_waiting"], queue["key_running"]
+    keyed = (queue["key_running"], _shown_rate(queue["key_rate"]))
+    return queue["queue"], state, *counts, *limits, queue["max_waiting"], *keyed
 
 
 def _limits(queue: dict[str, Any]) -> str:
     named = {
-        "running": queue["max_running"], "rate": queue["rate"] and _shown_rate(queue["rate"]),
+        "running": queue["max_running"], "rate": _shown_rate(queue["rate"]),
         "weight": queue["weight"], "waiting": queue["max_waiting"], "per key": queue["key_running"],
+        "key rate": _shown_rate(queue["key_rate"]),
     }  # fmt: skip
     return ", ".join(f"{name} {NONE if value is None else value}" for name, value in named.items())
 

@@ -32,7 +32,8 @@ class QueueCalls:
 
     def limit(self, name: str, **settings: Any) -> dict[str, Any]:
         """Changes settings of a queue: `max_running`, `rate` ({"count": 100, "period_seconds": 60}), `weight`,
-        `max_waiting`, `key_running`; None takes a limit away, what is not named stays. The queue as it is then."""
+        `max_waiting`, `key_running`, `key_rate` (as `rate`); None takes a limit away, what is not named stays. The
+        queue as it is then."""
         return dict(self._send("PATCH", _path(name), settings))
 
     def why(self, task_id: int) -> str | None:

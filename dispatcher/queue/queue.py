@@ -330,7 +330,7 @@ class Queue(AttemptControl):
             return reader.live_leases()
 
     def next_due(self) -> int | None:
-        """When the next task that is not ready becomes due, UTC milliseconds."""
+        """When the next task that is not ready becomes due, or is let in by its key's rate, UTC milliseconds."""
         with self.store.read() as reader:
             return reader.next_due()
 

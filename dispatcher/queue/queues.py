@@ -8,6 +8,7 @@ from dispatcher.queue.queue import Queue
 from dispatcher.store.base import Tx
 
 KEYS_AT_ONCE = 100
+KEY_LIMITS = frozenset({"key_running", "key_rate_count"})
 STATES = ("blocked", "pending", "ready", "in_progress")
 
 
@@ -34,7 +35,7 @@ def configure(queue: Queue, name: str, changes: Mapping[str, Any]) -> QueueSetti
     """Change settings of a queue. From the answer on they hold everywhere, and who waits for what they allow has it."""
     settings = queue.store.write(lambda tx: tx.configure(name, changes))
     queue.store.write(lambda tx: _announce(tx, name))
-    if "key_running" in changes:
+    if not KEY_LIMITS.isdisjoint(changes):
         after: str | None = ""
         while after is not None:
             after = queue.store.write(lambda tx, after=after: tx.resettle_keys(name, after, KEYS_AT_ONCE))  # type: ignore[misc]

@@ -18,7 +18,6 @@ from dispatcher.model import Grant, Granted, QueueSettings, QueueUse, TaskRow
 from dispatcher.store.base import Tx
 
 UNLIMITED = 2**53
-HALF_A_SECOND = 500
 
 
 @dataclass(slots=True)
@@ -113,21 +112,13 @@ def _charge(tx: Tx, turn: Turn, n: int) -> None:
         tx.wakes[turn.queue] = tx.now.steady + -(-s.rate_ms // s.rate_count)
 
 
-def burst(s: QueueSettings) -> int:
-    """How many tasks may start at once after a rest."""
-    if s.rate_count is None or s.rate_ms is None:
-        return UNLIMITED
-    return max(1, s.rate_count // 10, min(s.rate_count, s.rate_count * HALF_A_SECOND // s.rate_ms))
-
-
 def bucket_level(s: QueueSettings, use: QueueUse, now: int) -> int:
     """What the bucket holds, where each task costs `rate_ms`; each millisecond adds `rate_count`."""
-    assert s.rate_count is not None
-    assert s.rate_ms is not None
-    full = burst(s) * s.rate_ms
+    assert s.rate is not None
+    full = s.rate.burst * s.rate.ms
     if use.bucket is None or use.bucket_at is None:
         return full
-    return min(full, use.bucket + max(0, now - use.bucket_at) * s.rate_count)
+    return min(full, use.bucket + max(0, now - use.bucket_at) * s.rate.starts)
 
 
 def may_return(tx: Tx, row: TaskRow) -> bool:

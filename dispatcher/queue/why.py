@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from dispatcher.model import KEYED, State
+from dispatcher.model import KEYED, KeyUse, QueueSettings, Rate, State
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.queue import Queue
 from dispatcher.queue.turns import bucket_level
 from dispatcher.store.base import Reader
 
+PERIODS = {1000: "second", 60_000: "minute", 3_600_000: "hour", 86_400_000: "day"}
 COUNTED = 1000  # so many tasks before it are counted, not more
 Row = Mapping[str, Any]
 
@@ -47,8 +48,8 @@ def _limits(reader: Reader, row: Row, now: int) -> list[str]:
         return []
     if s.paused:
         reasons.append(f"queue {name} is paused")
-    if s.key_running is not None and row["held"] and (key := reader.key_of(row["task_id"])):
-        reasons.append(f"key limit: {key[1]} of {s.key_running} tasks with key {key[0]} run or stand before it")
+    if row["held"] and (use_of_key := reader.key_of(row["task_id"])):
+        reasons += _limits_of_key(s, use_of_key, now)
     use = reader.queue_use(name)
     if s.max_running is not None and use.running >= s.max_running:
         reasons.append(f"queue limit: {use.running} of {s.max_running} tasks of queue {name} run")
@@ -57,6 +58,22 @@ def _limits(reader: Reader, row: Row, now: int) -> list[str]:
         per = f"{s.rate_count} in {s.rate_ms / 1000:g} s"
         reasons.append(f"rate limit: queue {name} starts {per}, the next in {wait / 1000:g} s")
     return reasons
+
+
+def _limits_of_key(s: QueueSettings, use: KeyUse, now: int) -> list[str]:
+    reasons = []
+    if s.key_running is not None and use.active >= s.key_running:
+        reasons.append(f"key limit: {use.active} of {s.key_running} tasks with key {use.key} run or stand before it")
+    if s.key_rate is not None and s.key_rate.left(use.full_at, now) <= use.ready:
+        wait = max(0, s.key_rate.moment(use.full_at, use.ready + 1) - now) / 1000
+        rest = f"{use.ready} before it" if use.ready else f"the next in {wait:g} s"
+        reasons.append(f"limit of the key {use.key}: {_pace(s.key_rate)}, {rest}")
+    return reasons
+
+
+def _pace(rate: Rate) -> str:
+    period = PERIODS.get(rate.ms)
+    return f"{rate.starts} {f'a {period}' if period else f'in {rate.ms / 1000:g} s'}"
 
 
 def _strangers(reader: Reader, asks: Sequence[Claim], since: int) -> bool:

@@ -94,7 +94,7 @@ class SubmitTask(Strict):
         "unfinished", description="how long a twin counts: while it is unfinished, or seconds since its submit"
     )
     requires: list[Name] = Field(default_factory=list, max_length=16, description="labels that its worker must have")
-    key: Key | None = Field(None, description="like user:42; the queue's key_running limits how many of one key run")
+    key: Key | None = Field(None, description="like user:42; queues may limit the tasks of each key")
 
 
 class Rate(Strict):
@@ -114,6 +114,7 @@ class QueueChanges(Strict):
     weight: int | None = Field(None, ge=1, le=1_000, description="its part of the work beside other queues; null is 1")
     max_waiting: int | None = Field(None, ge=0, le=MAX_INT, description="above it submits are answered 429")
     key_running: int | None = Field(None, ge=1, le=1_000_000, description="tasks of one key that run at a time")
+    key_rate: Rate | None = Field(None, description="tasks of one key that may start in a stretch of time")
 
 
 class Nothing(Strict):

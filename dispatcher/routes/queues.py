@@ -6,11 +6,13 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from dispatcher.errors import Invalid, NotFound
-from dispatcher.model import QueueSettings
+from dispatcher.model import QueueSettings, Rate
 from dispatcher.queue import Queue, queues
 from dispatcher.queue.queues import QueueView
 from dispatcher.routes import body, show
 from dispatcher.routes.models import NAME, Nothing, QueueChanges
+
+RATES = {"rate": ("rate_count", "rate_ms"), "key_rate": ("key_rate_count", "key_rate_ms")}  # and their columns
 
 
 def blueprint(queue: Queue) -> Blueprint:
@@ -66,13 +68,13 @@ def _one(queue: Queue, name: str) -> Response:
 
 def _changes(asked: QueueChanges) -> dict[str, Any]:
     """The fields that were given, as columns."""
-    changes = asked.model_dump(include=asked.model_fields_set - {"rate"})
+    changes = asked.model_dump(include=asked.model_fields_set - RATES.keys())
     if "paused" in changes:
         changes["paused"] = bool(changes["paused"])
-    if "rate" in asked.model_fields_set:
-        rate = asked.rate
-        changes["rate_count"] = None if rate is None else rate.count
-        changes["rate_ms"] = None if rate is None else round(rate.period_seconds * 1000)
+    for field in asked.model_fields_set & RATES.keys():
+        rate = getattr(asked, field)
+        values = (None, None) if rate is None else (rate.count, round(rate.period_seconds * 1000))
+        changes.update(zip(RATES[field], values, strict=True))
     return changes
 
 
@@ -83,6 +85,10 @@ def _shown(view: QueueView) -> dict[str, Any]:
 
 
 def _limits(s: QueueSettings) -> dict[str, Any]:
-    rate = None if s.rate_ms is None else {"count": s.rate_count, "period_seconds": s.rate_ms / 1000}
-    limits = {"max_running": s.max_running, "rate": rate, "weight": s.weight or 1, "max_waiting": s.max_waiting}
-    return {**limits, "key_running": s.key_running}
+    of_queue = {"max_running": s.max_running, "rate": _shown_rate(s.rate), "weight": s.weight or 1}
+    of_keys = {"key_running": s.key_running, "key_rate": _shown_rate(s.key_rate)}
+    return {**of_queue, "max_waiting": s.max_waiting, **of_keys}
+
+
+def _shown_rate(rate: Rate | None) -> dict[str, Any] | None:
+    return None if rate is None else {"count": rate.starts, "period_seconds": rate.ms / 1000}

@@ -20,6 +20,7 @@ from dispatcher.model import (
     Grant,
     Granted,
     Instance,
+    KeyUse,
     Lane,
     LeaseEnd,
     LeaseName,
@@ -255,7 +256,7 @@ class Tx(AttemptTx, LaterOps, Protocol):
 
     # housekeeping
     def make_ready(self, limit: int) -> int:
-        """Make due pending tasks ready; how many."""
+        """Make due pending tasks ready, and see to the keys whose rate lets their next task in; how many."""
 
     def old(self, state: State, lane_id: int, before: int, limit: int) -> list[int]:
         """Tasks of a lane that ended so before that wall time, locked."""
@@ -324,7 +325,8 @@ class Reader(AttemptReader, LaterReads, Protocol):
         """The partial result and the log of a task, if it has any."""
 
     def next_due(self) -> int | None:
-        """The earliest run_at among pending tasks that are not ready yet."""
+        """The earliest run_at among pending tasks that are not ready yet, or when a key's rate lets its next task in,
+        should that come before; UTC milliseconds."""
 
     def live_leases(self) -> int:
         """How many leases are live."""
@@ -335,8 +337,8 @@ class Reader(AttemptReader, LaterReads, Protocol):
     def queue_use(self, queue: str) -> QueueUse:
         """How far a queue's limits are used up."""
 
-    def key_of(self, task_id: int) -> tuple[str, int] | None:
-        """The key of a task, and how many tasks of that key in its queue are ready or leased; None without a key."""
+    def key_of(self, task_id: int) -> KeyUse | None:
+        """The key of a task, and how far its limits are used up; None without a key."""
 
     def before(self, task_id: int, limit: int) -> int:
         """How many ready tasks of its queue stand before this ready one, counted up to the limit."""

@@ -3,18 +3,20 @@
 `active` tasks of a key are ready or leased, and never more than the queue's `key_running`; `held` ones are due and wait
 for those; the rest is `idle` (not due, blocked, ended). A held task is not ready, so no claim ever meets it. What
 becomes due with a key is held first. The keys that a transaction touched are settled once, at its end: all are locked
-in one order, their active tasks are counted anew, and the best held ones are let in.
+in one order, their active tasks are counted anew, and the best held ones are let in. Rates of keys: `key_rates.py`.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dispatcher.clock import Now
-from dispatcher.model import Lane, NewTask, QueueSettings, State
+from dispatcher.model import NewTask, State
+from dispatcher.store.key_rates import MOST_AT_ONCE, KeyRates
+from dispatcher.store.touched import Name
 
 ACTIVE, HELD, IDLE = "active", "held", "idle"
-MOST_AT_ONCE = 500  # let in, or held again, in one transaction for one key; `resettle_keys` goes on
-Name = tuple[str, str]  # queue and key
+UNLIMITED = 2**53
+NO_STARTS: Mapping[Name, int] = {}
 
 
 class KeyRow(NamedTuple):
@@ -38,61 +40,10 @@ class KeyRow(NamedTuple):
         return HELD if self.held and self.state == State.PENDING else IDLE
 
 
-class Touched:
-    """What a transaction did to tasks with keys and has not settled yet."""
-
-    def __init__(self) -> None:
-        self._ids: list[int] = []
-        self._names: list[Name] = []
-        self._settled = (0, 0)
-        self.locked = False
-
-    def task(self, task_id: int) -> None:
-        """A task with a key changed."""
-        self._ids.append(task_id)
-
-    def names(self, names: Iterable[Name]) -> None:
-        """Keys got further held tasks."""
-        self._names.extend(names)
-
-    def take(self) -> tuple[list[int], set[Name]]:
-        """What is to be settled now."""
-        ids, names = self._settled
-        self._settled = (len(self._ids), len(self._names))
-        return sorted(set(self._ids[ids:])), set(self._names[names:])
-
-    def mark(self) -> tuple[int, int, tuple[int, int]]:
-        """A place to undo to."""
-        return len(self._ids), len(self._names), self._settled
-
-    def undo(self, mark: tuple[int, int, tuple[int, int]]) -> None:
-        """Take back everything since the mark, what was settled, too."""
-        del self._ids[mark[0] :], self._names[mark[1] :]
-        self._settled = mark[2]
-
-    def forget(self) -> None:
-        """The transaction is over."""
-        self._ids.clear()
-        self._names.clear()
-        self._settled, self.locked = (0, 0), False
-
-
-class KeyRules:
+class KeyRules(KeyRates):
     """The part of a transaction that decides about keys; each store brings the statements."""
 
-    now: Now
-    touched: Touched
-
-    def queue_settings(self) -> Mapping[str, QueueSettings]:
-        raise NotImplementedError
-
-    def _lane_of(self, lane_id: int) -> Lane:
-        raise NotImplementedError
-
     def _key_rows(self, ids: Sequence[int]) -> list[KeyRow]:
-        raise NotImplementedError
-
-    def _lock_keys(self, names: Sequence[Name]) -> None:
         raise NotImplementedError
 
     def _save_key_rows(self, rows: Sequence[KeyRow]) -> None:
@@ -127,40 +78,55 @@ class KeyRules:
         return [t.key is not None and t.run_at <= self.now.wall and self._is_held_first(t) for t in tasks]
 
     def _is_held_first(self, task: NewTask) -> bool:
-        return task.key is not None and self._key_limit(self._lane_of(task.lane_id).queue) is not None
+        if task.key is None:
+            return False
+        queue = self._lane_of(task.lane_id).queue
+        return self._key_limit(queue) is not None or self._key_rate(queue) is not None
 
     def _key_limit(self, queue: str) -> int | None:
         settings = self.queue_settings().get(queue)
         return settings.key_running if settings else None
 
     def settle_keys(self) -> None:
-        """Let in what the limits of the touched keys allow, best first."""
-        ids, names = self.touched.take()
-        if not ids and not names:
+        """Charge what started to its keys, and let in what the limits of the touched keys allow, best first."""
+        ids, names, started = self.touched.take()
+        if not ids and not names and not started:
             return
-        rows = self._key_rows(ids)
-        names.update((row.queue, row.key) for row in rows)
-        names.update((row.queue_now, row.key) for row in rows)
-        self._lock(names)
+        rows = self._key_rows(sorted({*ids, *started}))
+        starts = Counter(_count_by_name(rows, started))
+        settled = set(ids)
+        for row in rows:
+            if row.task_id in settled:
+                names.update(((row.queue, row.key), (row.queue_now, row.key)))
+        self._lock({*names, *starts})
         self._save_key_rows([row for row in rows if _is_news(row)])
-        self._balance(names)
+        self._balance(names, starts)
 
     def _lock(self, names: Collection[Name]) -> None:
         self.touched.locked = True
         self._lock_keys(sorted(names))
 
-    def _balance(self, names: Collection[Name]) -> int:
-        """Bring locked keys to their limits; how many tasks changed."""
-        active = self._count_active(sorted(names))
-        changed, rooms = 0, []
-        for name in sorted(names):
-            limit = self._key_limit(name[0])
-            room = MOST_AT_ONCE if limit is None else limit - active.get(name, 0)
-            if room > 0:
-                rooms.append((*name, min(room, MOST_AT_ONCE)))
-            elif room < 0:
-                changed += self._hold_again(name, min(-room, MOST_AT_ONCE))
-        return changed + (self._admit(rooms) if rooms else 0)
+    def _balance(self, names: Collection[Name], starts: Mapping[Name, int] = NO_STARTS) -> int:
+        """Bring locked keys to their limits after these starts; how many tasks changed. A key of which tasks were only
+        started gets nothing new here: this may be the end of the transaction, where nobody is served any more."""
+        every = sorted({*names, *starts})
+        places = self._places(every)
+        rated = self._rated(every, starts)
+        rooms = {name: rated.room(name, places[name]) if rated else places[name] for name in sorted(names)}
+        free = [(*name, min(room, MOST_AT_ONCE)) for name, room in rooms.items() if room > 0]
+        changed = sum(self._hold_again(name, min(-room, MOST_AT_ONCE)) for name, room in rooms.items() if room < 0)
+        changed += self._admit(free) if free else 0
+        if rated:
+            filled = {(queue, key): room for queue, key, room in free}
+            self._save_rated(rated, {name: n - filled.get(name, 0) for name, n in places.items()}, changed > 0)
+        return changed
+
+    def _places(self, names: Sequence[Name]) -> dict[Name, int]:
+        """How many more tasks of each key may run; below zero: are too many."""
+        limits = {name: self._key_limit(name[0]) for name in names}
+        limited = [name for name, limit in limits.items() if limit is not None]
+        active = self._count_active(limited) if limited else {}
+        return {name: UNLIMITED if n is None else n - active.get(name, 0) for name, n in limits.items()}
 
     def key_has_room(self, task_id: int) -> bool:
         """Whether the key of a task allows it to be leased; its key stays locked."""
@@ -179,6 +145,12 @@ class KeyRules:
         names = {(queue, key) for key in keys}
         self._lock(names)
         return after if self._balance(names) >= MOST_AT_ONCE else keys[-1]
+
+
+def _count_by_name(rows: Iterable[KeyRow], started: Iterable[int]) -> list[Name]:
+    """The key of each start."""
+    names = {row.task_id: (row.queue_now, row.key) for row in rows}
+    return [names[task_id] for task_id in started if task_id in names]
 
 
 def _is_news(row: KeyRow) -> bool:

@@ -1,8 +1,9 @@
 """What both stores keep in step: the counts beside the states, and the rows that go with a task."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from dispatcher.model import FINAL, State, TaskRow
+from dispatcher.model import FINAL, Granted, State, TaskRow
 
 READY = "ready"  # counted beside the states
 # the tables whose rows belong to one task and go with it; uploads go piece by piece (`results.py`)
@@ -27,6 +28,14 @@ class Tally:
 
     def _touch(self, lane_id: int, task_id: int) -> None:
         """A task changed that may have a key (`keys.py`)."""
+        raise NotImplementedError
+
+    def _is_rated(self, lane_id: int) -> bool:
+        """Whether the tasks of a lane have keys with a rate."""
+        raise NotImplementedError
+
+    def _note_starts(self, lane_id: int, granted: Sequence[Granted]) -> None:
+        """Those of the tasks that are of this lane were leased: should their keys have a rate, it is charged later."""
         raise NotImplementedError
 
     def _leave(self, row: TaskRow, new: State) -> None:

@@ -27,9 +27,12 @@ WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at,
     FROM instances
     WHERE seen_at >= {mark} OR id IN (SELECT lease_instance FROM tasks WHERE lease_expires IS NOT NULL)
     ORDER BY worker_id, id"""
-KEY_OF = """SELECT k.key, (SELECT count(*) FROM task_keys AS o
-        WHERE o.queue = k.queue AND o.key = k.key AND o.status = 'active')
-    FROM task_keys AS k WHERE k.task_id = {mark}"""
+ACTIVE_OF_KEY = "FROM task_keys AS o WHERE o.queue = k.queue AND o.key = k.key AND o.status = 'active'"
+KEY_OF = f"""SELECT k.key, (SELECT count(*) {ACTIVE_OF_KEY}),
+    (SELECT count(*) {ACTIVE_OF_KEY}
+        AND EXISTS (SELECT 1 FROM tasks AS t WHERE t.id = o.task_id AND t.state = 'pending')),
+    coalesce((SELECT full_at FROM key_rates AS r WHERE r.queue = k.queue AND r.key = k.key), 0)
+    FROM task_keys AS k WHERE k.task_id = {{mark}}"""
 COUNTS = """SELECT queue, task_type, state, sum(n) FROM counts JOIN lanes ON id = lane_id
     GROUP BY queue, task_type, state"""
 

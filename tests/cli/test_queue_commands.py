@@ -21,30 +21,21 @@ def test_steering_a_queue(run: Commands, farm: Callable[..., LocalCluster]) -> N
         assert (said.code, said.out) == (0, "queue mail is paused; 0 tasks of it still run\n")
         assert "queue mail is paused; no live worker\n" in run("task", str(task_id)).out
         limited = run("queue", "mail", "limit", "--running", "5", "--rate", "100/1m", "--weight", "3", "--waiting", "1")
-        assert limited.out == "queue mail: running 5, rate 100/60s, weight 3, waiting 1, per key none\n"
+        assert limited.out == "queue mail: running 5, rate 100/60s, weight 3, waiting 1, per key none, key rate none\n"
         with pytest.raises(Rejected, match="at most 1 may wait"):
             client.submit("noop", queue="mail")
-        assert run("queue", "mail", "limit", "--per-key", "2", "--rate", "none", "--waiting", "none").code == 0
+        words = ("--per-key", "2", "--key-rate", "10/1m", "--rate", "none", "--waiting", "none")
+        assert run("queue", "mail", "limit", *words).out.endswith("waiting none, per key 2, key rate 10/60s\n")
         (queue,) = json.loads(run("queues", "--json").out)
         assert queue == client.queue("mail")
         assert (queue["key_running"], queue["rate"], queue["max_waiting"], queue["paused"]) == (2, None, None, True)
         assert json.loads(run("queue", "mail", "--json").out) == queue
         assert run("queue", "mail").out == run("queues").out
         heading, row = run("queues").out.splitlines()
-        assert heading.split() == [
-            "queue",
-            "state",
-            "waiting",
-            "ready",
-            "running",
-            "limit",
-            "rate",
-            "weight",
-            "backlog",
-            "per",
-            "key",
-        ]
-        assert row.split() == ["mail", "paused", "1", "1", "0", "5", "-", "3", "-", "2"]
+        names = "queue state waiting ready running limit rate weight backlog per key key rate"
+        assert heading.split() == names.split()
+        assert row.split() == ["mail", "paused", "1", "1", "0", "5", "-", "3", "-", "2", "10/60s"]
+        assert client.limit("mail", key_rate=None)["key_rate"] is None
         assert run("queue", "mail", "resume").out == "queue mail goes on; 1 tasks wait in it\n"
         assert client.why(task_id) == "no live worker"
 
@@ -55,6 +46,8 @@ def test_steering_a_queue(run: Commands, farm: Callable[..., LocalCluster]) -> N
         (["queue", "mail", "limit"], "say what to limit"),
         (["queue", "mail", "limit", "--running", "many"], "--running many: must be a whole number"),
         (["queue", "mail", "limit", "--rate", "100"], "--rate 100: must be like 100/1m"),
+        (["queue", "mail", "limit", "--key-rate", "often"], "--key-rate often: must be like 100/1m"),
+        (["queue", "mail", "limit", "--key-rate", "10/soon"], "--key-rate 10/soon: must be like 100/1m"),
         (["queue", "mail", "--json", "pause"], "--json: say it after pause"),
         (["queue", "mail", "--url", "http://x:1", "pause"], "--url: say it after pause"),
         (["queue"], "Missing argument"),

@@ -7,7 +7,7 @@ from http_helpers import Api, wait_until
 
 FRESH = {
     "queue": "mail", "paused": False, "pending": 0, "ready": 0, "running": 0, "blocked": 0, "max_running": None,
-    "rate": None, "weight": 1, "max_waiting": None, "key_running": None,
+    "rate": None, "weight": 1, "max_waiting": None, "key_running": None, "key_rate": None,
 }  # fmt: skip
 
 
@@ -19,8 +19,9 @@ def test_a_queue_with_its_settings(api: Api) -> None:
     assert api.get("/queues").data == {"queues": []}
     assert api.get("/queues/mail").status == 404
     limits = {"max_running": 2, "rate": {"count": 100, "period_seconds": 60.0}, "weight": 3, "max_waiting": 9}
-    expected = {**FRESH, **limits, "key_running": 1}
-    assert change(api, **limits, key_running=1) == expected
+    limits |= {"key_running": 1, "key_rate": {"count": 10, "period_seconds": 0.5}}
+    expected = {**FRESH, **limits}
+    assert change(api, **limits) == expected
     assert api.get("/queues/mail").data == expected
     assert change(api, rate=None, weight=None) == {**expected, "rate": None, "weight": 1}
     api.submit(queue="other")
@@ -54,6 +55,9 @@ def test_pause_and_resume(api: Api) -> None:
         ({"weight": 0}, "weight"),
         ({"max_waiting": 2**54}, "max_waiting"),
         ({"key_running": 0}, "key_running"),
+        ({"key_rate": "10/1m"}, "key_rate"),
+        ({"key_rate": {"count": 1.5, "period_seconds": 1}}, "key_rate.count"),
+        ({"key_rate": {"count": 1, "period_seconds": 1e9}}, "key_rate.period_seconds"),
         ({"paused": 1}, "paused"),
     ],
 )
@@ -97,6 +101,18 @@ def test_labels_and_keys_are_shown_and_kept(api: Api) -> None:
     assert api.task(ids[0])["waiting_because"] is None
     assert "noop" in api.task(ids[1])["task_type"]
     assert len(api.claim(labels=["gpu", "a"])["tasks"]) == 1
+
+
+def test_rate_of_each_key(api: Api) -> None:
+    change(api, "default", key_rate={"count": 10, "period_seconds": 60})
+    ids = [api.submit(key=key) for key in ("user:42", "user:42", "user:7")]
+    assert [task["task_id"] for task in api.claim(max_tasks=9)["tasks"]] == [ids[0], ids[2]]
+    reason = api.task(ids[1])["waiting_because"]
+    assert reason.startswith("limit of the key user:42: 10 a minute, the next in ")
+    later = api.later(api.claim, "i-2", wait_seconds=10)
+    wait_until(lambda: len(api.queue.waiting))
+    change(api, "default", key_rate=None)
+    assert [task["task_id"] for task in later.result()["tasks"]] == [ids[1]]
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,23 @@ def test_limits(queue: Queue) -> None:
     assert told(queue, last) == "queue limit: 1 of 1 tasks of queue default run"
 
 
+def test_rate_of_a_key(queue: Queue, clock: Clock) -> None:
+    queues.configure(queue, "default", {"key_rate_count": 10, "key_rate_ms": 60_000})
+    task_id = submit(queue, 3, limit_key="user:42")
+    claim(queue, 1)
+    assert told(queue, task_id) == "limit of the key user:42: 10 a minute, 1 before it"
+    assert len(claim(queue, 2, 5)) == 1
+    clock.ms += 500
+    assert told(queue, task_id) == "limit of the key user:42: 10 a minute, the next in 5.5 s"
+    queues.configure(queue, "default", {"key_rate_count": 1, "key_rate_ms": 90_000, "key_running": 1})
+    assert told(queue, task_id) == (
+        "key limit: 1 of 1 tasks with key user:42 run or stand before it; "
+        "limit of the key user:42: 1 in 90 s, the next in 5.5 s"
+    )
+    queues.configure(queue, "default", {"key_rate_count": None, "key_rate_ms": None, "key_running": None})
+    assert told(queue, task_id) == "1 task before it"
+
+
 def test_place_in_the_line(queue: Queue) -> None:
     submit(queue, 2, priority=5)
     submit(queue, 3)

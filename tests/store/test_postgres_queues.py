@@ -86,6 +86,41 @@ def test_key_limit_with_ends_and_claims_at_two(mills: list[Mill], clock: FakeClo
         assert len(held) == running(one) == 2, n
 
 
+def test_rate_of_a_key_with_claims_ends_and_schedulers_at_two(mills: list[Mill], clock: FakeClock) -> None:
+    """Whoever lets in, starts, or gives back: both together start what the rate allows, no more and no less."""
+    one, other = mills
+    configure(one, key_rate_count=10, key_rate_ms=SECOND)
+    clock.forward(1)
+    for mill in mills:
+        mill.submit(30, limit_key="user:42")
+    held: list[Any] = []
+    for n in range(ROUNDS):
+        ends = [lambda lease=lease, m=m: m.give_back(lease) for lease, m in zip(held, mills * 3, strict=False)]
+        claims = [lambda w=w: mills[w % 2].claim(f"w{w}", 3).tasks for w in range(4)]
+        answers = race(*claims, *ends, *[mill.become_ready for mill in mills])
+        held = [task for tasks in answers[:4] for task in tasks]
+        one.become_ready()
+        other.queue.look_around()
+        held += other.claim("rest", 9).tasks
+        assert len(held) == running(one) == (5 if n == 0 else 2), n
+        clock.forward(0.2)
+
+
+def test_a_rate_of_keys_holds_at_once_elsewhere(mills: list[Mill], clock: FakeClock) -> None:
+    """On a clock that stands still nothing is looked at anew by time."""
+    one, other = mills
+    other.submit(20, limit_key="user:42")
+    assert len(other.claim("ann", 2).tasks) == 2
+    configure(one, key_rate_count=10, key_rate_ms=60 * SECOND)
+    assert len(other.claim("ann", 9).tasks) == 1
+    other.submit(3, limit_key="user:42")
+    assert not one.claim("bob", 9).tasks
+    clock.forward(6)
+    assert [mill.become_ready() for mill in mills] == [1, 0]
+    assert len(race(*[lambda m=m: m.claim("eve", 5).tasks for m in mills])[0]) <= 1
+    assert running(one) == 4
+
+
 def test_different_keys_at_two_dispatchers_do_not_stop_each_other(mills: list[Mill], clock: FakeClock) -> None:
     configure(mills[0], key_running=1)
     clock.forward(1)

@@ -87,7 +87,11 @@ class BulkOps(ResultOps):
         """Delete keys that nothing needs any more, let go of uploads that lost, and fold the counts of a dispatcher
         that is gone."""
         dropped = self.changed(OLD_KEYS, (keys_before, limit)) + self.changed(LOST, (keys_before, limit))
-        return dropped + self._drop_lonely_locks(limit) + self._fold_spell()
+        return dropped + self._drop_lonely_locks(limit) + self._drop_full_buckets(limit) + self._fold_spell()
+
+    def _drop_full_buckets(self, limit: int) -> int:
+        """The buckets of keys that are full."""
+        raise NotImplementedError
 
     def _drop_lonely_locks(self, limit: int) -> int:
         """The locks of keys that no task has any more."""

@@ -40,10 +40,10 @@ LATE = """UPDATE tasks SET state = 'completed', ready = false, finished_at = %s,
     WHERE id = %s AND generation = %s AND state IN ('pending', 'failed')"""
 RECORD = f"""INSERT INTO ended_leases ({ENDED}) SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[],
     %s::bigint[], %s::bigint[], %s::text[], %s::boolean[], %s::bigint[], %s::bigint[], %s::text[])"""
-END = f"""UPDATE tasks SET state = n.state, run_at = n.run_at, ready = n.state = 'pending' AND n.run_at <= %s,
+END = f"""UPDATE tasks SET state = n.state, run_at = n.run_at, ready = n.ready, held = n.held,
     attempts = attempts - n.back, finished_at = n.finished, lease = NULL, lease_instance = NULL, {NO_LEASE}
-    FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::integer[], %s::bigint[])
-        AS n (task, state, run_at, back, finished) WHERE id = n.task"""
+    FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::integer[], %s::bigint[], %s::boolean[], %s::boolean[])
+        AS n (task, state, run_at, back, finished, ready, held) WHERE id = n.task"""
 REVIVE = """UPDATE tasks SET state = 'in_progress', ready = false, finished_at = NULL,
     attempts = least(attempts + %s, max_attempts), lease = %s, lease_instance = %s, lease_expires = %s,
     lease_length = %s, started_at = %s WHERE id = %s AND generation = %s AND state IN ('pending', 'failed')"""
@@ -98,6 +98,7 @@ class LeaseOps(Tally, Statements):
         for lane_id, n in Counter(task.lane.id for task in granted).items():
             self.counts.move(lane_id, State.PENDING.value, State.IN_PROGRESS.value, n)
             self.counts.add(lane_id, READY, -n)
+            self._note_starts(lane_id, granted)
         return granted
 
     def _take(self, ids: list[int], grant: Grant) -> list[Granted]:
@@ -208,11 +209,14 @@ class LeaseOps(Tally, Statements):
         for row, end in ends:
             run_at = row.run_at if end.run_at is None else end.run_at
             finished = wall if end.state in FINAL else None
-            values.append((row.id, end.state.value, run_at, int(not end.charged), finished))
+            due = end.state == State.PENDING and run_at <= wall
+            held = due and self._is_rated(row.lane_id)
+            ready = due and not held
+            values.append((row.id, end.state.value, run_at, int(not end.charged), finished, ready, held))
             self._leave(row, end.state)
-            if end.state == State.PENDING and run_at <= wall:
+            if ready:
                 self._enter_ready([(row.lane_id, (-row.priority, run_at, row.id))])
-        self.changed(END, [wall, *(list(column) for column in zip(*values, strict=True))])
+        self.changed(END, [list(column) for column in zip(*values, strict=True)])
 
     def revive(self, ended: EndedLease, length: int, count: bool) -> bool:
         """Make an ended lease live again."""

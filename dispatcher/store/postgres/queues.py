@@ -11,11 +11,13 @@ from typing import Any
 
 from dispatcher.clock import Now
 from dispatcher.model import Lane, NewTask, QueueSettings, QueueUse, State
-from dispatcher.store.keys import ACTIVE, HELD, IDLE, KeyRow, KeyRules, Name, Touched
+from dispatcher.store.key_rates import Bucket, Line
+from dispatcher.store.keys import ACTIVE, HELD, IDLE, KeyRow, KeyRules
 from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.heads import Heads
 from dispatcher.store.postgres.statements import Statements
 from dispatcher.store.tally import READY
+from dispatcher.store.touched import Name, Touched
 
 FRESH_MS = 1_000  # settings that are older are looked at anew
 SETTINGS = ", ".join(QueueSettings._fields)
@@ -37,6 +39,14 @@ SAVE = """UPDATE task_keys AS k SET queue = n.queue, status = n.status, priority
         AS n (task, queue, status, priority, run_at) WHERE k.task_id = n.task"""
 COUNT_ACTIVE = f"""SELECT n.queue, n.key, (SELECT count(*) FROM task_keys AS k
         WHERE k.queue = n.queue AND k.key = n.key AND k.status = 'active') FROM {NAMES}"""
+BUCKETS = "SELECT queue, key, full_at, wake_at FROM key_rates WHERE (queue, key) IN (SELECT * FROM {names})"
+SAVE_BUCKETS = """INSERT INTO key_rates (queue, key, full_at, wake_at)
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[])
+    ON CONFLICT (queue, key) DO UPDATE SET full_at = excluded.full_at, wake_at = excluded.wake_at"""
+LINES = """SELECT n.queue, n.key, (SELECT count(*) FROM (SELECT FROM task_keys AS k JOIN tasks AS t ON t.id = k.task_id
+        WHERE k.queue = n.queue AND k.key = n.key AND k.status = 'active' AND t.ready LIMIT n.most) AS r),
+    EXISTS (SELECT FROM task_keys AS k WHERE k.queue = n.queue AND k.key = n.key AND k.status = 'held')
+    FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS n (queue, key, most)"""
 BEST_HELD = """SELECT h.id FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS n (queue, key, room)
     CROSS JOIN LATERAL (SELECT t.id FROM task_keys AS k JOIN tasks AS t ON t.id = k.task_id
         WHERE k.queue = n.queue AND k.key = n.key AND k.status = 'held' AND t.held
@@ -53,6 +63,9 @@ LONELY_LOCKS = """DELETE FROM key_locks WHERE (queue, key) IN (
     SELECT queue, key FROM key_locks AS l
     WHERE NOT EXISTS (SELECT FROM task_keys AS k WHERE k.queue = l.queue AND k.key = l.key)
     LIMIT %s FOR UPDATE SKIP LOCKED)"""
+# buckets that are full: as good as none
+FULL = """DELETE FROM key_rates WHERE (queue, key) IN (
+    SELECT queue, key FROM key_rates WHERE full_at <= %s AND wake_at IS NULL LIMIT %s FOR UPDATE SKIP LOCKED)"""
 
 
 class QueueOps(KeyRules, Statements):
@@ -194,6 +207,30 @@ class QueueOps(KeyRules, Statements):
     def _keys_after(self, queue: str, after: str, limit: int) -> list[str]:
         sql = "SELECT DISTINCT key FROM task_keys WHERE queue = %s AND key > %s ORDER BY key LIMIT %s"
         return [row[0] for row in self.ask(sql, (queue, after, limit))]
+
+    # rates of keys
+    def _buckets(self, names: Sequence[Name]) -> Mapping[Name, Bucket]:
+        rows = self.ask(BUCKETS.format(names=NAMES), _columns(names))
+        return {(row[0], row[1]): Bucket(*row[2:]) for row in rows}
+
+    def _save_buckets(self, buckets: Mapping[Name, Bucket]) -> None:
+        rows = [(*name, *bucket) for name, bucket in sorted(buckets.items())]
+        if rows:
+            self.changed(SAVE_BUCKETS, [list(column) for column in zip(*rows, strict=True)])
+
+    def _drop_buckets(self, names: Sequence[Name]) -> None:
+        self.changed(f"DELETE FROM key_rates WHERE (queue, key) IN (SELECT * FROM {NAMES})", _columns(names))
+
+    def _lines(self, names: Mapping[Name, int]) -> Mapping[Name, Line]:
+        columns = (*_columns(list(names)), list(names.values()))
+        return {(row[0], row[1]): Line(row[2], row[3]) for row in self.ask(LINES, columns)}
+
+    def _due_names(self, limit: int) -> list[Name]:
+        sql = "SELECT queue, key FROM key_rates WHERE wake_at <= %s ORDER BY wake_at LIMIT %s"
+        return [(row[0], row[1]) for row in self.ask(sql, (self.now.steady, limit))]
+
+    def _drop_full_buckets(self, limit: int) -> int:
+        return self.changed(FULL, (self.now.steady * 1000, limit))
 
 
 def _columns(names: Sequence[Name]) -> tuple[list[str], list[str]]:

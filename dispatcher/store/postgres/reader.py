@@ -7,7 +7,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from dispatcher.clock import Now
-from dispatcher.model import Output, QueueSettings, QueueUse, State, TaskFilter
+from dispatcher.model import KeyUse, Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
 from dispatcher.store.postgres.attempts import AttemptReads
@@ -29,6 +29,9 @@ HEAD_OF_LEVEL = (
 )
 OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
 BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
+NEXT_DUE = """SELECT least(
+    (SELECT run_at FROM tasks WHERE state = 'pending' AND NOT ready AND NOT held ORDER BY run_at LIMIT 1),
+    (SELECT wake_at + %s FROM key_rates WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1))"""
 BEFORE = """SELECT count(*) FROM (SELECT FROM tasks AS m JOIN lanes AS ml ON ml.id = m.lane_id
     JOIN lanes AS l ON l.queue = ml.queue JOIN tasks AS t ON t.lane_id = l.id
     WHERE m.id = %s AND t.ready AND (-t.priority, t.run_at, t.id) < (-m.priority, m.run_at, m.id) LIMIT %s) AS b"""
@@ -113,9 +116,8 @@ class PostgresReader(Pages, AttemptReads, LaterReads):
         return Output(*row) if row else None
 
     def next_due(self) -> int | None:
-        """The earliest run_at among tasks that are not ready yet."""
-        sql = "SELECT run_at FROM tasks WHERE state = 'pending' AND NOT ready AND NOT held ORDER BY run_at LIMIT 1"
-        found = self._one(sql)
+        """When the next task is due, or let in by its key's rate."""
+        found = self._one(NEXT_DUE, (self.now.wall - self.now.steady,))
         return None if found is None else int(found)
 
     def live_leases(self) -> int:
@@ -132,9 +134,10 @@ class PostgresReader(Pages, AttemptReads, LaterReads):
         bucket = self.db.execute(BUCKET, (queue,)).fetchone()
         return QueueUse(running, waiting, *(bucket or ()))
 
-    def key_of(self, task_id: int) -> tuple[str, int] | None:
-        """The key of a task and how many of that key are active."""
-        return self.db.execute(KEY_OF.format(mark="%s"), (task_id,)).fetchone()
+    def key_of(self, task_id: int) -> KeyUse | None:
+        """The key of a task and how far its limits are used up."""
+        row = self.db.execute(KEY_OF.format(mark="%s"), (task_id,)).fetchone()
+        return KeyUse(*row) if row else None
 
     def before(self, task_id: int, limit: int) -> int:
         """How many ready tasks of its queue stand before it."""

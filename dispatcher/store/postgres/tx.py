@@ -9,7 +9,6 @@ import psycopg
 
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
-from dispatcher.store.keys import Touched
 from dispatcher.store.postgres.again import Again
 from dispatcher.store.postgres.attempts import AttemptOps
 from dispatcher.store.postgres.bulk import BulkOps
@@ -20,6 +19,7 @@ from dispatcher.store.postgres.queues import QueueOps
 from dispatcher.store.postgres.watchdog import Watchdog
 from dispatcher.store.postgres.workers import WorkerOps
 from dispatcher.store.tally import READY
+from dispatcher.store.touched import NOTHING, Touched
 
 WAITING = "state IN ('pending', 'blocked')"
 COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
@@ -93,7 +93,7 @@ class PostgresTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps):
 
     def undo(self, mark: tuple[int, int, int, Any] | None = None) -> None:
         """Take back what memory holds of a failed operation; without a mark, of the whole transaction."""
-        counted, finished, _, touched = mark or (0, 0, 0, (0, 0, (0, 0)))
+        counted, finished, _, touched = mark or (0, 0, 0, (NOTHING, NOTHING))
         self.counts.undo(counted)
         self.heads.forget()
         del self.finished[finished:]
@@ -297,7 +297,7 @@ class PostgresTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps):
         for lane_id, _, _, task_id, _ in rows:
             self._touch(lane_id, task_id)
         self._enter_ready((row[0], (row[1], row[2], row[3])) for row in rows if row[4])
-        return len(rows)
+        return len(rows) + self._wake_keys(limit)
 
     def _fold_spell(self) -> int:
         silent = self.ask(SILENT_SPELL, (self.now.wall - SPELL_IS_OVER_MS,))

@@ -83,4 +83,8 @@ class BulkOps(ResultOps):
         self.db.execute(keys, (keys_before, limit))
         dropped = self.db.changes()
         self.db.execute(LOST, (keys_before, limit))
-        return dropped + self.db.changes()
+        return dropped + self.db.changes() + self._drop_full_buckets(limit)
+
+    def _drop_full_buckets(self, limit: int) -> int:
+        """The buckets of keys that are full."""
+        raise NotImplementedError

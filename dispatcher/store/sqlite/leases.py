@@ -68,6 +68,7 @@ class LeaseOps(Tally):
         for lane_id, n in Counter(task.lane.id for task in granted).items():
             self.counts.move(lane_id, State.PENDING.value, State.IN_PROGRESS.value, n)
             self.counts.add(lane_id, READY, -n)
+            self._note_starts(lane_id, granted)
         return granted
 
     def _as_fits(self, taking: apsw.Cursor, room: int) -> list[Granted]:
@@ -181,7 +182,9 @@ class LeaseOps(Tally):
         lane_id, ready = self.db.execute(END, values).get
         self._touch(lane_id, end.name.task_id)
         self.counts.move(lane_id, State.IN_PROGRESS.value, end.state.value)
-        if ready:
+        if ready and self._is_rated(lane_id):
+            self.db.execute("UPDATE tasks SET ready = 0, held = 1 WHERE id = ?", (end.name.task_id,))
+        elif ready:
             self.counts.add(lane_id, READY, 1)
         if end.state in FINAL:
             self.finished.append(end.name.task_id)

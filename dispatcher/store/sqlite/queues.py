@@ -6,17 +6,28 @@ from typing import Any
 import apsw
 
 from dispatcher.model import Lane, NewTask, QueueSettings, QueueUse, State
-from dispatcher.store.keys import ACTIVE, HELD, IDLE, KeyRow, KeyRules, Name, Touched
+from dispatcher.store.key_rates import Bucket, Line
+from dispatcher.store.keys import ACTIVE, HELD, IDLE, KeyRow, KeyRules
 from dispatcher.store.sqlite.counts import Counts
 from dispatcher.store.tally import READY
+from dispatcher.store.touched import Name, Touched
 
 SETTINGS = ", ".join(QueueSettings._fields)
+BUCKET_OF = "SELECT full_at, wake_at FROM key_rates WHERE queue = ? AND key = ?"
+SAVE_BUCKET = "INSERT OR REPLACE INTO key_rates (queue, key, full_at, wake_at) VALUES (?, ?, ?, ?)"
 KEY_ROW = """SELECT k.task_id, k.queue, k.key, k.status, l.queue, t.state, t.ready, t.held, t.priority, t.run_at
     FROM task_keys AS k JOIN tasks AS t ON t.id = k.task_id JOIN lanes AS l ON l.id = t.lane_id WHERE k.task_id = ?"""
 OF_KEY = "FROM task_keys WHERE queue = ? AND key = ? AND status = ?"
 BEST_HELD = f"SELECT task_id {OF_KEY} ORDER BY priority DESC, run_at, task_id LIMIT ?"
 WORST_READY = f"""SELECT task_id {OF_KEY} AND EXISTS (SELECT 1 FROM tasks WHERE id = task_id AND ready = 1)
     ORDER BY priority, run_at DESC, task_id DESC LIMIT ?"""
+
+LINE = f"""SELECT (SELECT count(*) FROM (
+        SELECT 1 {OF_KEY} AND EXISTS (SELECT 1 FROM tasks WHERE id = task_id AND ready = 1) LIMIT ?)),
+    EXISTS (SELECT 1 {OF_KEY})"""
+# buckets that are full: as good as none
+FULL = """DELETE FROM key_rates WHERE (queue, key) IN (
+    SELECT queue, key FROM key_rates WHERE full_at <= ? AND wake_at IS NULL LIMIT ?)"""
 
 
 class QueueOps(KeyRules):
@@ -127,3 +138,26 @@ class QueueOps(KeyRules):
     def _keys_after(self, queue: str, after: str, limit: int) -> list[str]:
         sql = "SELECT DISTINCT key FROM task_keys WHERE queue = ? AND key > ? ORDER BY key LIMIT ?"
         return [row[0] for row in self.db.execute(sql, (queue, after, limit))]
+
+    # rates of keys
+    def _buckets(self, names: Sequence[Name]) -> Mapping[Name, Bucket]:
+        rows = {name: self.db.execute(BUCKET_OF, name).fetchone() for name in names}
+        return {name: Bucket(*row) for name, row in rows.items() if row}
+
+    def _save_buckets(self, buckets: Mapping[Name, Bucket]) -> None:
+        self.db.executemany(SAVE_BUCKET, [(*name, *bucket) for name, bucket in buckets.items()])
+
+    def _drop_buckets(self, names: Sequence[Name]) -> None:
+        self.db.executemany("DELETE FROM key_rates WHERE queue = ? AND key = ?", names)
+
+    def _lines(self, names: Mapping[Name, int]) -> Mapping[Name, Line]:
+        rows = {name: self.db.execute(LINE, (*name, ACTIVE, n, *name, HELD)).fetchone() for name, n in names.items()}
+        return {name: Line(row[0], bool(row[1])) for name, row in rows.items() if row}
+
+    def _due_names(self, limit: int) -> list[Name]:
+        sql = "SELECT queue, key FROM key_rates WHERE wake_at <= ? ORDER BY wake_at LIMIT ?"
+        return [(row[0], row[1]) for row in self.db.execute(sql, (self.now.steady, limit))]
+
+    def _drop_full_buckets(self, limit: int) -> int:
+        self.db.execute(FULL, (self.now.steady * 1000, limit))
+        return self.db.changes()

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 
 from dispatcher.clock import Now
-from dispatcher.model import Output, QueueSettings, QueueUse, State, TaskFilter
+from dispatcher.model import KeyUse, Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
 from dispatcher.store.sqlite.attempts import AttemptReads
@@ -18,6 +18,10 @@ from dispatcher.store.views import ATTEMPTS, COUNTS, KEY_OF, VIEW, WORKERS, by_s
 
 FINISHED = "SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL"
 COUNT_OPEN = "SELECT count(*) FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
+NEXT_DUE = """SELECT min(at) FROM (
+    SELECT * FROM (SELECT run_at AS at FROM tasks WHERE state = 'pending' AND ready = 0 AND held = 0
+        ORDER BY run_at LIMIT 1)
+    UNION ALL SELECT min(wake_at) + ? FROM key_rates WHERE wake_at IS NOT NULL)"""
 USE = """SELECT coalesce(sum(n) FILTER (WHERE state = 'in_progress'), 0),
     coalesce(sum(n) FILTER (WHERE state IN ('pending', 'blocked')), 0)
     FROM counts JOIN lanes ON id = lane_id WHERE queue = ?"""
@@ -113,10 +117,9 @@ class SqliteReader(Pages, AttemptReads, LaterReads):
         return Output(*row) if row else None
 
     def next_due(self) -> int | None:
-        """The earliest run_at among tasks that are not ready yet."""
-        sql = "SELECT run_at FROM tasks WHERE state = 'pending' AND ready = 0 AND held = 0 ORDER BY run_at LIMIT 1"
-        row = self.db.execute(sql).get
-        return None if row is None else int(row)
+        """When the next task is due, or let in by its key's rate."""
+        found = self.db.execute(NEXT_DUE, (self.now.wall - self.now.steady,)).get
+        return None if found is None else int(found)
 
     def live_leases(self) -> int:
         """How many leases are live."""
@@ -134,9 +137,10 @@ class SqliteReader(Pages, AttemptReads, LaterReads):
         bucket = self.db.execute("SELECT bucket, bucket_at FROM queues WHERE queue = ?", (queue,)).fetchone()
         return QueueUse(*use, *(bucket or ()))
 
-    def key_of(self, task_id: int) -> tuple[str, int] | None:
-        """The key of a task and how many of that key are active."""
-        return self.db.execute(KEY_OF.format(mark="?"), (task_id,)).fetchone()
+    def key_of(self, task_id: int) -> KeyUse | None:
+        """The key of a task and how far its limits are used up."""
+        row = self.db.execute(KEY_OF.format(mark="?"), (task_id,)).fetchone()
+        return KeyUse(*row) if row else None
 
     def before(self, task_id: int, limit: int) -> int:
         """How many ready tasks of its queue stand before it."""

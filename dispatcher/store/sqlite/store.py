@@ -22,6 +22,8 @@ from dispatcher.store.writer import GroupFailed, Serving, Writer
 log = logging.getLogger("taskmill.store")
 T = TypeVar("T")
 READERS = 4
+# the steady clock is another one in each life of the dispatcher: what waits for a moment of it is looked at anew
+LOOK_AGAIN = "UPDATE key_rates SET wake_at = 0 WHERE wake_at IS NOT NULL"
 # what says that the file or its disk is in trouble, not that one operation was wrong
 BROKEN = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NoMemError)
 
@@ -136,6 +138,7 @@ class _Session:
         self._changes = 0
         self._reopen()
         self.store_id = self._identify()
+        self._connection().execute(LOOK_AGAIN)
 
     def begin(self) -> None:
         """Start a transaction, on a fresh connection if the last one failed."""

@@ -9,7 +9,6 @@ import apsw
 
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
-from dispatcher.store.keys import Touched
 from dispatcher.store.sqlite.attempts import AttemptOps
 from dispatcher.store.sqlite.bulk import BulkOps
 from dispatcher.store.sqlite.counts import Counts
@@ -17,6 +16,7 @@ from dispatcher.store.sqlite.later import LaterOps
 from dispatcher.store.sqlite.queues import QueueOps
 from dispatcher.store.sqlite.workers import WorkerOps
 from dispatcher.store.tally import READY
+from dispatcher.store.touched import Touched
 
 LEAST_FREE_PAGES = 4096  # 16 MiB: less is kept for what comes next
 WAITING = "state IN ('pending', 'blocked')"
@@ -248,7 +248,7 @@ class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps):
         for task_id, lane_id, ready in rows:
             self.counts.add(lane_id, READY, ready)
             self._touch(lane_id, task_id)
-        return len(rows)
+        return len(rows) + self._wake_keys(limit)
 
     def give_back(self, pages: int) -> int:
         """Return free pages to the file system, when a good part of the file is free; how many."""
