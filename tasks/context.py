@@ -11,8 +11,8 @@ class Context(Protocol):
     def checkpoint_state(self) -> Any:
         """The JSON value an earlier attempt saved last, or None."""
 
-    def progress(self, done: float, total: float, note: str = "") -> None:
-        """Show that `done` of `total` (any unit) is behind us."""
+    def progress(self, done: float, total: float | None, note: str = "") -> None:
+        """Show that `done` of `total` (any unit; None: unknown) is behind us."""
 
     def checkpoint(self, state: Any) -> None:
         """Save a JSON value for a later attempt; it replaces the one before."""

@@ -11,7 +11,7 @@ from worker.leases import Claim, Leases
 from worker.link import Backoff
 
 _AT_ONCE = 0.05  # an empty answer that came sooner did not wait
-_DRAINED = 1.0  # seconds between looks when there is nothing to claim any more
+_ENDING = 1.0  # seconds between looks when nothing is waited for any more
 
 
 class Claimer:
@@ -36,7 +36,7 @@ class Claimer:
         """One claim; returns the seconds until the next."""
         claim = self._claims.unanswered_claim()
         if claim is None:
-            held_off = _DRAINED if self._claims.draining else self._claims.hold_off()
+            held_off = _ENDING if self._claims.closing else self._claims.hold_off()
             if held_off:
                 return held_off
             claim = self._claims.waiting_claim()

@@ -62,7 +62,8 @@ class Claims:
         self._outdated: Claim | None = None  # waits for task types that are no longer the right ones
         self._fed_until = 0.0
         self.orders: dict[str, Any] = {"state": "run", "cancel": []}  # the latest that are known
-        self.draining = False
+        self.draining = False  # no more tasks; orders are waited for as long as something runs
+        self.closing = False  # nothing runs any more: no claim may wait
         self.blocked = False  # set by the reporter: outcomes cannot be made durable, or too many wait
         self.on_stop: Callable[[bool], None] = lambda now: None
         self.note_store: Callable[[str], None] = lambda store_id: None
@@ -100,9 +101,13 @@ class Claims:
             self._bring_along()
         if parked is None or not self._leases.is_latest(parked):
             return self._riding_claim(room) if reporting else None
-        if room > parked.max_tasks or parked is self._outdated or (self.draining and parked.wait_seconds > 0):
+        if room > parked.max_tasks or parked is self._outdated or self._must_end(parked):
             return self._leases.open_claim(room, 0.0)
         return None
+
+    def _must_end(self, parked: Claim) -> bool:
+        """Whether the end of the worker is the end of this wait, too."""
+        return parked.wait_seconds > 0 and (self.closing or (self.draining and parked.max_tasks > 0))
 
     def _bring_along(self) -> None:
         """The waiting claim is sent anew when it stays at a dispatcher that was left for another.

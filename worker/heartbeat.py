@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from client.transport import Refused, TransportError
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 _SPACING = 1.0  # seconds between early heartbeats
 _RETRY = 2.0
 _ANSWER_TIME = 10.0
+_LEAVE_TIME = 2.0
+_BAD = (400, 413)
 
 
 class Heartbeat:
@@ -80,6 +83,13 @@ class Heartbeat:
             self._closed = True
             self._turn.notify_all()
 
+    def leave(self) -> None:
+        """The last one, when nothing is held: else the worker would be thought alive until its silence is noticed."""
+        if not self._link.silent:
+            listing = self._leases.listings()[0]
+            with suppress(TransportError):
+                self._link.post("/heartbeat", {**self._body(listing), "leaving": True}, _LEAVE_TIME)
+
     def step(self) -> float:
         """Sends what is due; returns the seconds until something will be."""
         now = self._clock()
@@ -124,10 +134,23 @@ class Heartbeat:
         except Refused as refused:
             if refused.code == "instance_dead":
                 self._renew(listing.instance_id)
+            elif refused.status in _BAD and self._gives_up(listing, "register" in body, refused):
+                return False
         except TransportError:
             pass
         self._leases.not_told(listing)
         return False
+
+    def _gives_up(self, listing: Listing, registers: bool, refused: Refused) -> bool:
+        """Whether there was more than the leases in it, to be left out: repeated, it would be refused until they are
+        over."""
+        if listing.has_news:
+            log.error("a heartbeat is refused, what it told of running tasks is given up: %s", refused)
+            return True
+        if registers:
+            log.error("the dispatcher refuses what this worker registers: %s", refused)
+            self._registered = (listing.instance_id, listing.store_id)
+        return registers
 
     def _body(self, listing: Listing) -> dict[str, Any]:
         return {

@@ -49,6 +49,11 @@ class Listing:
     entries: list[dict[str, Any]]
     claims_in_flight: list[int]
 
+    @property
+    def has_news(self) -> bool:
+        """Whether it tells more than which leases are held."""
+        return any(len(entry) > 1 for entry in self.entries)
+
 
 class Leases:
     """The leases and claims of one instance; safe for all threads."""

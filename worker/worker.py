@@ -17,10 +17,10 @@ folder, under the same lock, with the same children: nothing it holds moves, so 
 dispatcher has ended the leases of the dead id; the next heartbeat lists them and learns which are lost, and outcomes
 that are there already are delivered and count as late.
 
-The end (SIGTERM, SIGINT, the order `stop`): nothing more is claimed, the waiting claim is ended by a higher number,
-what has not begun is handed back, what runs may finish (a second signal hands that back, too), the outbox is emptied.
-Unless something is left in it, or a claim is still unanswered, the instance folder goes, for nobody needs to report a
-death; else it stays for a successor.
+The end (SIGTERM, SIGINT, the order `stop`): no more tasks are claimed, the waiting claim is ended by a higher number,
+what has not begun is handed back, what runs may finish (a second signal hands that back, too) while a claim for nothing
+waits for orders, the outbox is emptied. Unless something is left in it, or a claim is still unanswered, the instance
+folder goes, for nobody needs to report a death, and a last heartbeat says so; else it stays for a successor.
 """
 
 import logging
@@ -213,6 +213,7 @@ class Worker:
                 log.info("running tasks are handed back: %d", len(self._supervisor.running()))
                 self._supervisor.release_running()
         self._supervisor.close()
+        self._claims.closing = True
 
     def _flush(self) -> None:
         """Gives the last reports, and the end of the waiting claim, a little time."""
@@ -226,13 +227,15 @@ class Worker:
         self._heartbeat.close()
         for loop in self._loops:
             loop.stop()
-        _, reporting, _, siblings, _ = self._loops
+        beating, reporting, _, siblings, _ = self._loops
         if reporting.join(_FLUSH):
             self._send_unsaved()
         if siblings.join(_FLUSH):
             self._siblings.leave()
         if self._leases.idle() and not self._reporter.waiting:
             self._instance.drop()
+            if beating.join(_FLUSH):  # one under way would be answered that its instance is dead
+                self._heartbeat.leave()
             log.info("ended; everything is handed back")
         else:
             self._instance.leave()

@@ -1,6 +1,6 @@
 """What workers ask for: the newest claim of each instance, kept in memory, to say why a task waits.
 
-A dispatcher knows only the workers that ask it: with several of them a worker may be another's, and nothing is said.
+A dispatcher knows only the workers that ask it: of another's the store has what they registered (`living.py`).
 """
 
 import threading

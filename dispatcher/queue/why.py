@@ -6,7 +6,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from dispatcher.model import KEYED, KeyUse, QueueSettings, Rate, State
+from dispatcher.queue.blame import Blame
 from dispatcher.queue.claim import Claim
+from dispatcher.queue.living import Living, living
 from dispatcher.queue.queue import Queue
 from dispatcher.queue.turns import bucket_level
 from dispatcher.store.base import Reader
@@ -26,11 +28,12 @@ def because(queue: Queue, row: Row) -> str | None:
     if row["run_at"] > now.wall:
         return _not_due(row)
     asks = queue.asks.since(now.steady - queue.terms.silence_ms)
+    since = now.wall - queue.terms.silence_ms
     with queue.store.read() as reader:
-        strangers = _strangers(reader, asks, now.wall - queue.terms.silence_ms)
-        lacking = [] if strangers else _lacking(asks, row)
+        around = living(asks, reader.workers(since), since)
+        lacking = [] if around.strangers else _lacking(around, row, queue.blame)
         reasons = [*_limits(reader, row, now.steady), *lacking]
-        return "; ".join(reasons) if reasons else _in_line(reader, row, asks, strangers)
+        return "; ".join(reasons) if reasons else _in_line(reader, row, around)
 
 
 def _not_due(row: Row) -> str:
@@ -76,27 +79,30 @@ def _pace(rate: Rate) -> str:
     return f"{rate.starts} {f'a {period}' if period else f'in {rate.ms / 1000:g} s'}"
 
 
-def _strangers(reader: Reader, asks: Sequence[Claim], since: int) -> bool:
-    """Whether there are living workers of whom is not known here what they ask for."""
-    known = {ask.worker_id for ask in asks}
-    seen = [row for row in reader.workers(since) if row["died_at"] is None and row["seen_at"] >= since]
-    return any(row["worker_id"] not in known for row in seen)
-
-
-def _lacking(asks: Sequence[Claim], row: Row) -> list[str]:
-    if not asks:
-        return ["no live worker"]
-    if any(_takes(ask, row) for ask in asks):
+def _lacking(around: Living, row: Row, blame: Blame) -> list[str]:
+    able = [worker for worker in around.takers if _takes(worker, row)]
+    if any(row["task_type"] not in blame.types(worker.worker_id) for worker in able):
         return []
+    if able:
+        return [f"every live worker for it is blamed for task type {row['task_type']}"]
+    if any(_takes(worker, row) for worker in around.quiet):
+        return ["every live worker for it is quiet or stops"]
+    return [_missing([*around.takers, *around.quiet], row)]
+
+
+def _missing(workers: Sequence[Claim], row: Row) -> str:
+    """What no live worker has."""
+    if not workers:
+        return "no live worker"
     task_type, queue, labels = row["task_type"], row["queue"], needed(row)
-    if not any(ask.task_types is None or task_type in ask.task_types for ask in asks):
-        return [f"no live worker for task type {task_type}"]
-    if not any(ask.queues is None or queue in ask.queues for ask in asks):
-        return [f"no live worker for queue {queue}"]
+    if not any(worker.task_types is None or task_type in worker.task_types for worker in workers):
+        return f"no live worker for task type {task_type}"
+    if not any(worker.queues is None or queue in worker.queues for worker in workers):
+        return f"no live worker for queue {queue}"
     for label in labels:
-        if not any(label in ask.labels for ask in asks):
-            return [f"no live worker with label {label}"]
-    return ["no live worker has its task type, queue and labels together"]
+        if not any(label in worker.labels for worker in workers):
+            return f"no live worker with label {label}"
+    return "no live worker has its task type, queue and labels together"
 
 
 def _takes(ask: Claim, row: Row) -> bool:
@@ -112,9 +118,9 @@ def needed(row: Row) -> list[str]:
     return [label for label in json.loads(row["requires"]) if label != KEYED]
 
 
-def _in_line(reader: Reader, row: Row, asks: Sequence[Claim], strangers: bool) -> str:
+def _in_line(reader: Reader, row: Row, around: Living) -> str:
     before = reader.before(row["task_id"], COUNTED)
-    busy = not strangers and not any(_takes(ask, row) and ask.max_tasks > 0 for ask in asks)
+    busy = not around.strangers and not any(_takes(one, row) and one.max_tasks > 0 for one in around.takers)
     place = f"{'more than ' if before == COUNTED else ''}{before} task{'s' if before != 1 else ''} before it"
     if before:
         return f"{place}; all workers for it are busy" if busy else place

@@ -340,6 +340,7 @@ class Heartbeat(Tolerant):
     claims_in_flight: list[RequestId] = Field(default_factory=list, max_length=1_000)
     host: dict[str, Any] | None = None
     register_: Registration | None = Field(None, alias="register")
+    leaving: bool = Field(False, description="the last one of an instance that holds nothing: it counts as gone")
 
 
 class ClassicHeartbeat(Tolerant):

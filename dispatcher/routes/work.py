@@ -53,6 +53,8 @@ def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
             return _classic_heartbeat(queue, body.validate(models.ClassicHeartbeat, value))
         beat = body.validate(models.Heartbeat, value)
         answer = queue.heartbeat(_heartbeat(beat))
+        if beat.leaving and answer.taken and not beat.leases:
+            queue.report_death(store_id, _farewell(beat))
         data = {"worker_id": beat.worker_id, "status": "alive", "last_heartbeat": show.moment(answer.at)}
         return show.success({**data, "store_id": store_id, "leases": answer.leases, "orders": answer.orders.as_dict()})
 
@@ -109,6 +111,11 @@ def _death(asked: models.Death) -> Death:
         raise Invalid("dead_instance_id", "nobody reports its own death")
     names = (asked.worker_id, asked.instance_id, asked.dead_worker_id, asked.dead_instance_id)
     return Death(*names, tuple(asked.outbox_leases), tuple(asked.started_leases))
+
+
+def _farewell(beat: models.Heartbeat) -> Death:
+    """Who leaves holds nothing, so nothing is adopted or charged; a lease that never reached it is given back."""
+    return Death(beat.worker_id, beat.instance_id, beat.worker_id, beat.instance_id, (), ())
 
 
 def _outcome(value: Any, store_id: str) -> tuple[Outcome | None, str, str]:

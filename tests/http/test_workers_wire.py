@@ -164,3 +164,32 @@ def test_what_an_autoscaler_asks_of_each_queue(api: Api) -> None:
     }
     order(api, "w-1", state="quiet")
     assert [said["capacity"] for said in api.get("/stats").data["load"]] == [0, 3, 0]
+
+
+def test_an_instance_that_leaves_is_gone_at_once_and_gets_nothing_more(api: Api) -> None:
+    api.beat(1, register=REGISTER)
+    api.submit("noop")
+    api.beat(2, leaving=False)
+    assert [worker["status"] for worker in api.get("/workers").data["workers"]] == ["alive"]
+    answer = api.beat(3, leaving=True)
+    assert (answer["leases"], answer["status"]) == ({}, "alive")
+    assert [worker["status"] for worker in api.get("/workers").data["workers"]] == ["dead"]
+    assert api.get("/stats").data["load"][0]["capacity"] == 0
+    late = {"worker_id": "w-1", "instance_id": "i-1", "request_id": 9, "max_tasks": 1}
+    assert api.post("/get-tasks", late).json["code"] == "instance_dead"
+
+
+def test_who_holds_a_lease_or_repeats_an_old_heartbeat_does_not_leave(api: Api) -> None:
+    api.submit("noop")
+    (lease,) = api.claim()["tasks"]
+    api.beat(1, lease["lease_id"], leaving=True)
+    api.beat(2, lease["lease_id"])
+    api.beat(2, leaving=True)
+    assert [worker["status"] for worker in api.get("/workers").data["workers"]] == ["alive"]
+    assert api.task(lease["task_id"])["status"] == "in_progress"
+
+
+def test_leaving_is_said_with_a_bool(api: Api) -> None:
+    asked = {"worker_id": "w-1", "instance_id": "i-1", "seq": 1, "leaving": "yes"}
+    reply = api.post("/heartbeat", asked)
+    assert (reply.status, reply.fault.partition(":")[0]) == (400, "leaving")

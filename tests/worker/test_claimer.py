@@ -271,7 +271,7 @@ def test_a_report_carries_a_claim_only_when_the_waiting_one_asks_for_less(bench:
     assert second["claim"]["wait_seconds"] == 0
 
 
-def test_at_the_end_the_wait_is_ended_and_what_it_brings_is_released(bench: Bench, claimer: Claimer) -> None:
+def test_a_drain_ends_the_wait_and_what_it_brings_is_released(bench: Bench, claimer: Claimer) -> None:
     def while_waiting(body: Any) -> Any:
         if not body["wait_seconds"]:
             return claimed([])
@@ -287,6 +287,22 @@ def test_at_the_end_the_wait_is_ended_and_what_it_brings_is_released(bench: Benc
     assert [one["status"] for body in bench.dispatcher.bodies("/submit-results") for one in body["outcomes"]] == [
         "released"
     ]
+
+
+def test_a_draining_worker_waits_for_orders_until_its_end(bench: Bench, claimer: Claimer) -> None:
+    def while_waiting(body: Any) -> Any:
+        if body["wait_seconds"]:
+            bench.steps()
+            assert len(bench.dispatcher.bodies("/get-tasks")) == 1, "what waits for orders alone waits on"
+            bench.claims.closing = True
+            bench.steps()
+        return claimed([])
+
+    bench.claims.draining = True
+    bench.dispatcher.answers["/get-tasks"] = while_waiting
+    claimer.step()
+    assert numbers(bench) == [(1, 0), (2, 0)]
+    assert bench.dispatcher.bodies("/get-tasks")[0]["wait_seconds"] > 0
     assert claimer.step() > 0
     assert len(numbers(bench)) == 2
     assert bench.leases.idle()

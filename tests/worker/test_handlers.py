@@ -58,6 +58,8 @@ WRONG = {
     "raises": ("raise ValueError('no data set')\n", "ValueError: no data set\nTraceback"),
     "exits": ("raise SystemExit(2)\n", "SystemExit: 2"),
     "schema": (GOOD + "PAYLOAD_SCHEMA = {'not': {1, 2}}\n", "$.not: set is not JSON"),
+    "schema_list": (GOOD + "PAYLOAD_SCHEMA = ['limit']\n", "PAYLOAD_SCHEMA is a list; it must be a dict"),
+    "schema_true": (GOOD + "PAYLOAD_SCHEMA = True\n", "PAYLOAD_SCHEMA is a bool; it must be a dict"),
 }
 
 

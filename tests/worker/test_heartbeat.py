@@ -217,3 +217,44 @@ def test_the_end_of_the_worker_lets_everybody_go(bench: Bench, heartbeat: Heartb
     waiter.start()
     heartbeat.close()
     wait_until(lambda: not waiter.is_alive())
+
+
+def test_news_that_are_refused_are_given_up_so_that_the_leases_live(bench: Bench, heartbeat: Heartbeat) -> None:
+    settle_in(bench, heartbeat)
+    bench.hold(1)
+    bench.leases.progressed("1-1", {"progress": {"done": "much", "total": 1}})
+    bench.dispatcher.answers["/heartbeat"] = refusal(400, "invalid")
+    bench.clock.now += 30
+    heartbeat.step()
+    bench.dispatcher.answers["/heartbeat"] = bench.dispatcher.pulse
+    bench.clock.now += 2
+    heartbeat.step()
+    refused, accepted = beats(bench)
+    assert refused["leases"] == [{"lease_id": "1-1", "progress": {"done": "much", "total": 1}}]
+    assert accepted["leases"] == [{"lease_id": "1-1"}]
+
+
+def test_the_last_one_says_that_nobody_comes_after_it(bench: Bench, heartbeat: Heartbeat) -> None:
+    settle_in(bench, heartbeat)
+    heartbeat.leave()
+    [last] = beats(bench)
+    assert (last["leaving"], last["leases"], last["seq"]) == (True, [], 2)
+    bench.dispatcher.answers["/heartbeat"] = silence
+    heartbeat.leave()
+    heartbeat.leave()
+    assert len(beats(bench)) == 2, "a dispatcher that is away need not hear of it"
+
+
+def test_a_registration_that_is_refused_is_given_up_until_it_changes(bench: Bench, heartbeat: Heartbeat) -> None:
+    settle_in(bench, heartbeat)
+    pulse, refuse = bench.dispatcher.pulse, refusal(400, "invalid")
+    bench.dispatcher.answers["/heartbeat"] = lambda body: (refuse if "register" in body else pulse)(body)
+    heartbeat.register({"task_types": {"noop": ["no schema"]}})
+    heartbeat.step()
+    for seconds in (2, 30):
+        bench.clock.now += seconds
+        heartbeat.step()
+    assert ["register" in body for body in beats(bench)] == [True, False, False]
+    heartbeat.register({"task_types": {"noop": ["neither"]}})
+    heartbeat.step()
+    assert "register" in beats(bench)[-1]

@@ -224,3 +224,11 @@ def test_i9_kill_9_of_the_supervisor_leaves_no_orphans(tmp_path: Path) -> None:
 
 def _children_of(pid: int) -> list[str]:
     return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_i9_a_process_that_a_handler_forked_does_not_go_on_as_a_second_child(raises: bool, tmp_path: Path) -> None:
+    with bench(tmp_path, concurrency=1) as b:
+        first = b.run("fork_return", {"raises": raises})
+        assert first["status"] == "completed"
+        assert b.run("fork_return")["result"] == first["result"], "its child goes on, undisturbed"

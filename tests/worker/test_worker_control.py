@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,35 @@ def test_a_stop_now_gives_back_what_runs_uncounted(system: System) -> None:
     state = system.task(running)
     assert (state["status"], state["attempts"]) == ("pending", 0)
     assert system.folders() == []
+
+
+@pytest.mark.parametrize("how", ["signal", "order"])
+def test_a_draining_worker_hears_orders_at_once(system: System, how: str) -> None:
+    worker = system.start_worker(WORKER_HEARTBEAT_INTERVAL="30")
+    cancelled, _ = system.gate("a")
+    running, _ = system.gate("b")
+    if how == "signal":
+        worker.kill(signal.SIGTERM)
+    else:
+        order(system, "lab-1", state="stop")
+    wait_until(lambda: worker.said("nothing more is claimed"), what="it does not drain")
+    system.post("/cancel-tasks", {"task_ids": [cancelled]})
+    wait_until(system.has(cancelled, "cancelled"), seconds=4, what="it is not stopped")
+    order(system, "lab-1", state="stop", when="now")
+    assert worker.ended(4) == 0
+    state = system.task(running)
+    assert (state["status"], state["attempts"]) == ("pending", 0)
+    assert system.folders() == []
+
+
+def test_a_worker_that_has_ended_is_not_thought_alive(system: System) -> None:
+    worker = system.start_worker()
+    wait_until(lambda: "lab-1" in workers(system))
+    waiting = system.post("/submit-task", {"task_type": "noop", "requires": ["gpu"]})["task_id"]
+    worker.kill(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert workers(system) == {}
+    assert system.task(waiting)["waiting_because"] == "no live worker"
 
 
 def test_a_task_over_its_memory_fails_with_the_figure_and_the_worker_lives(system: System) -> None:

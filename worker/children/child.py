@@ -62,6 +62,7 @@ class Child:
         self._orders = orders
         self._stop = StopOrder()
         self._stop.install()
+        self._pid = os.getpid()
         self._handlers: dict[str, Handler] = {}
         self._told = ""  # what the handler logged, as a field of its outcome
         self._lock = allocate_lock()
@@ -147,7 +148,11 @@ class Child:
 
     def _call(self, handler: Handler, task: Fields, context: Context) -> Any:
         payload = handler.payload(task["data"])
-        return handler.execute(task["task_id"], payload) if handler.classic else handler.execute(payload, context)
+        try:
+            return handler.execute(task["task_id"], payload) if handler.classic else handler.execute(payload, context)
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(1)  # forked by the handler, which returned in both: it must not go on as a second child
 
     def _send_progress(self, number: int, text: bytes) -> None:
         self._send(frame(framing.PROGRESS, number, 0.0, text))

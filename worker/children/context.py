@@ -9,7 +9,7 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any
 
-from common.json_profile import dump
+from common.json_profile import JsonError, dump
 from worker.children.outcomes import clean
 from worker.children.stopping import StopOrder
 from worker.children.tasklog import TaskLog
@@ -34,9 +34,10 @@ class Context:
         self._timer: Any = None
         self._ended = False
 
-    def progress(self, done: float, total: float, note: str = "") -> None:
-        """Show that `done` of `total` (any unit) is behind us; raises JsonError for what is not a finite number."""
-        parts = {"progress": dump({"done": done, "total": total})}
+    def progress(self, done: float, total: float | None, note: str = "") -> None:
+        """Show that `done` of `total` (any unit; None: unknown) is behind us; raises JsonError for what is not a finite
+        number."""
+        parts = {"progress": dump({"done": _number(done), "total": None if total is None else _number(total)})}
         if note:
             parts["note"] = dump(clean(note, NOTE_BYTES))
         self._update(parts)
@@ -114,3 +115,14 @@ class Context:
             self._send(("{" + ",".join(f'"{name}":{text}' for name, text in self._held.items()) + "}").encode())
             self._held.clear()
             self._sent_at = time.monotonic()
+
+
+def _number(value: Any) -> float:
+    """A number that the dispatcher can keep; what it refused would take all leases of this worker with it."""
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        raise JsonError(f"progress is told in numbers, not in {type(value).__name__}")
+    try:
+        exact = float(value)
+    except OverflowError:
+        raise JsonError("progress is out of range: its numbers are at most 1e308") from None
+    return value if isinstance(value, (int, float)) else exact

@@ -47,10 +47,14 @@ class Handler:
         return self.model.model_validate(data) if self.model is not None and not self.classic else data
 
     def schema(self) -> Any:
-        """The JSON Schema of its task_data, or None."""
+        """The JSON Schema of its task_data, or None. Raises HandlerError."""
         if self.model is not None:
             return self.model.model_json_schema()
-        return getattr(self.module, "PAYLOAD_SCHEMA", None)
+        schema = getattr(self.module, "PAYLOAD_SCHEMA", None)
+        if schema is not None and not isinstance(schema, dict):
+            kind = type(schema).__name__
+            raise HandlerError(f"{self.module.__file__}: PAYLOAD_SCHEMA is a {kind}; it must be a dict (JSON Schema)")
+        return schema
 
     def defaults(self) -> dict[str, Any] | None:
         """What its tasks want unless they say otherwise; None when nothing. Raises HandlerError."""

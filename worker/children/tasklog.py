@@ -22,8 +22,9 @@ class TaskLog:
 
     def add(self, text: str) -> None:
         """Take in what a handler said, perhaps several lines; an empty text is none."""
-        lines = [clean(line, LINE_BYTES) for line in text.splitlines()]
-        self._next += len(lines)
+        said = text.splitlines()
+        self._next += len(said)
+        lines = [clean(line, LINE_BYTES) for line in said[-LINES:]]
         for kept in (self.pending, self._tail):
             kept += lines
             del kept[:-LINES]
