@@ -180,5 +180,7 @@ def _tell(one: dict[str, Any], as_json: bool) -> None:
         click.echo(f"  last      {one['last_at']}, task {one['last_task_id']}")
     if one["last_error"]:
         click.echo(f"  refused   {one['last_error']}")
+    if skipped := one.get("last_skipped"):
+        click.echo(f"  skipped   from {skipped['from']} until before {skipped['until']}: {skipped['why']}")
     for tick in one["next_ticks"]:
         click.echo(f"  next      {tick['in_words']}")

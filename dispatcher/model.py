@@ -268,6 +268,9 @@ class Schedule(NamedTuple):
     last_error: str | None
     created_at: int
     updated_at: int
+    skipped_from: int | None = None  # the ticks that were left out last: from this one until before that one
+    skipped_until: int | None = None
+    skipped_why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

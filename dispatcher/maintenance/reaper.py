@@ -4,6 +4,7 @@ import logging
 
 from dispatcher.clock import Now
 from dispatcher.queue import Queue
+from dispatcher.queue.queue import REAP_LIMIT
 
 log = logging.getLogger("taskmill.reaper")
 
@@ -20,13 +21,20 @@ class Reaper:
         self._last: int | None = None
 
     def run_once(self, now: Now) -> int:
-        """End the leases that are over, at most a batch; how many."""
+        """End the leases that are over, a batch at a time; how many."""
         if self._queue.store is not self._store:
             self._store, self._last = self._queue.store, None
         if self._queue.is_ready() and not self._queue.live_leases():
             self._last = now.steady
             return 0
-        ended, self._last = self._queue.reap(self._last)
+        ended = batch = self._reap()
+        while batch == REAP_LIMIT and not self._queue.draining:
+            batch = self._reap()
+            ended += batch
         if ended:
             log.info("%d leases expired", ended)
+        return ended
+
+    def _reap(self) -> int:
+        ended, self._last = self._queue.reap(self._last)
         return ended

@@ -21,12 +21,14 @@ class Recurring:
     def run_once(self, now: Now) -> int:
         """Fire everything that is due; how many tasks."""
         tasks, self._next = 0, None
+        waiting: set[str] = set()
         while (tick := self._schedules.next_tick()) is not None and tick <= now.wall and not self._queue.draining:
-            fired = self._schedules.fire()
+            fired = self._schedules.fire(waiting)
             tasks += fired.tasks
-            if not fired.schedules:
+            waiting.update(fired.waiting)
+            if not fired.schedules and not fired.waiting:
                 break
-        self._next = tick
+        self._next = None if waiting else tick  # room is not awaited, but looked for
         if tasks:
             log.debug("%d tasks of schedules submitted", tasks)
         return tasks

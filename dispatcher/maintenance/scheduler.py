@@ -6,8 +6,9 @@ another dispatcher, is seen after LONGEST_PAUSE_S at the latest.
 
 from dispatcher.clock import Now
 from dispatcher.queue import Queue
+from dispatcher.queue.pace import Pace, at_once
 
-BATCH = 500
+BATCH = 500  # at most
 LONGEST_PAUSE_S, SHORTEST_PAUSE_S = 0.25, 0.02
 
 
@@ -26,8 +27,9 @@ class Scheduler:
     def run_once(self, now: Now) -> int:
         """Make everything ready that is due; how many."""
         made, self._next = 0, None  # a pass that fails is not repeated at once
+        pace = Pace(self._queue.store, at_once, BATCH)
         while (due := self._queue.next_due()) is not None and due <= now.wall:
-            batch = self._queue.make_ready(BATCH)
+            batch = self._queue.make_ready(pace)
             made += batch
             if not batch:
                 break

@@ -28,7 +28,7 @@ def begin(tx: Tx, tasks: Iterable[tuple[int, int, int, str | None]]) -> None:
         limits = options.parse(text)
         for kind, seconds in ((WAIT, limits.wait_seconds), (TOTAL, limits.total_seconds)):
             if seconds is not None:
-                length = max(round(seconds * 1000), 1)
+                length = milliseconds(seconds)
                 set_now.append(Deadline(task_id, kind, generation, max(run_at, tx.now.wall) + length, length))
     tx.set_deadlines(set_now)
 
@@ -40,6 +40,18 @@ def begin_anew(tx: Tx, ids: Sequence[int]) -> None:
     tx.drop_deadlines(old)
     if texts:
         begin(tx, [(row.id, row.generation, row.run_at, texts.get(row.id)) for row in tx.tasks(ids).values()])
+
+
+def go_on(tx: Tx, row: TaskRow) -> None:
+    """An ended task is taken back: its `total` limit may have been dropped with its end, and is judged anew."""
+    seconds = options.of(tx, [row.id])[row.id].total_seconds
+    if seconds is not None:
+        tx.set_deadlines([Deadline(row.id, TOTAL, row.generation, tx.now.wall, milliseconds(seconds))])
+
+
+def milliseconds(seconds: float) -> int:
+    """A limit as it is stored."""
+    return max(round(seconds * 1000), 1)
 
 
 @dataclass(slots=True)
@@ -75,7 +87,9 @@ def enforce(tx: Tx, limit: int) -> tuple[int, list[TaskRow]]:
 
 
 def _began(row: TaskRow, taken: int | None) -> int | None:
-    return row.started_at if taken is None and row.state == State.IN_PROGRESS else taken
+    """When a task was first taken, by the leases that have ended and the one that lives."""
+    moments = [taken, row.started_at if row.state == State.IN_PROGRESS else None]
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _judge_wait(judged: Judged, deadline: Deadline, row: TaskRow, taken: bool, now: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from dispatcher.store.base import Store, Tx
 
 T = TypeVar("T")
+
 MOST, LEAST, FIRST = 200, 10, 50  # things in one write
 LONG_S, SHORT_S = 0.004, 0.002  # of one write: longer ones shrink, shorter ones grow
 REST, LEAST_REST_S = 2.0, 0.005  # the pause after a write: so many times its own length, and a moment
@@ -14,11 +15,15 @@ STEP_BYTES = 8 * 2**20  # are touched by one write, unless a single task has mor
 STEP_PARTS = 8  # of uploads, a mebibyte each
 
 
+def at_once(_: float) -> None:
+    """No pause: what waits is due."""
+
+
 class Pace:
     """`size` says how many things the next write should touch. Operations of others go in between, and first."""
 
-    def __init__(self, store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._store, self._sleep = store, sleep
+    def __init__(self, store: Store, sleep: Callable[[float], None] = time.sleep, most: int = MOST) -> None:
+        self._store, self._sleep, self._most = store, sleep, most
         self.size = FIRST
 
     def write(self, op: Callable[[Tx], T]) -> T:
@@ -36,7 +41,7 @@ class Pace:
         if took > LONG_S:
             self.size = max(LEAST, self.size // 2)
         elif took < SHORT_S:
-            self.size = min(MOST, self.size * 2)
+            self.size = min(self._most, self.size * 2)
         self._sleep(REST * took + LEAST_REST_S)
         return answer
 

@@ -17,6 +17,7 @@ from dispatcher.queue.blame import Blame
 from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders, orders_for
 from dispatcher.queue.defaults import Defaults
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
+from dispatcher.queue.pace import Pace
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.report import Outcome, Verdict, report
 from dispatcher.queue.schemas import Schemas
@@ -26,10 +27,16 @@ from dispatcher.queue.waiting import Parked, Waiting
 from dispatcher.queue.watch import Watchers
 from dispatcher.store.base import Store, Tx
 
-REAP_LIMIT = 500
+REAP_LIMIT = 100
 LEARN_MS = 2_000  # how often it is looked for schemas that came to another dispatcher
 ANSWER_BYTES = 16 * 2**20
 GATHER_S = 0.02
+
+
+def _make_ready(tx: Tx, limit: int) -> int:
+    made = tx.make_ready(limit)
+    tx.settle_keys()  # which belongs to what the step costs
+    return made
 
 
 class Queue(AttemptControl):
@@ -374,9 +381,9 @@ class Queue(AttemptControl):
         told = {instance: orders(states.get(instance), cancel.get(instance, ())) for instance in known}
         return {i: new for i, new in told.items() if i in cancel or new.said != known[i]}
 
-    def make_ready(self, limit: int) -> int:
-        """Make due tasks ready; how many."""
-        return self.store.write(lambda tx: tx.make_ready(limit))
+    def make_ready(self, pace: Pace) -> int:
+        """Make due tasks ready, as many as `pace` says; how many."""
+        return pace.write(lambda tx: _make_ready(tx, pace.size))
 
     def give_back(self, pages: int) -> int:
         """Return free pages of the database to the file system; how many."""

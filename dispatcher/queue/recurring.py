@@ -2,24 +2,33 @@
 
 A tick is fired in the transaction that moves `next_at` past it, on a row that is locked: so any number of dispatchers
 fire it once, and a kill leaves it fired or still to come. The task's idempotency key names schedule and tick as well.
-Ticks that nobody fired in time (a downtime) are judged by the schedule's catch-up policy.
+Ticks that nobody fired in time (a downtime, a queue without room) are judged by the schedule's catch-up policy; what it
+leaves out is written down.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dispatcher.errors import DispatcherError, Invalid, NotFound, ScheduleExists, StorageFull, Unavailable
+from dispatcher.errors import BacklogFull, DispatcherError, Invalid, NotFound, ScheduleExists, StorageFull, Unavailable
 from dispatcher.model import Schedule
+from dispatcher.queue import unique
 from dispatcher.queue.queue import Queue
 from dispatcher.queue.submit import Submission, submit
 from dispatcher.queue.ticks import Rule
+from dispatcher.queue.turns import backlog_rooms
 from dispatcher.store.base import Tx
 
+log = logging.getLogger("taskmill.recurring")
 GRACE_MS = 60_000  # a tick that is later than this was missed
-ALL_AT_ONCE = 100  # ticks of one schedule in one transaction, when all are caught up
-BATCH = 100  # schedules in one transaction
+ALL_AT_ONCE = 30  # ticks of one schedule in one transaction, when all are caught up; after so many it takes no other
+BATCH = 100  # schedules in one transaction, at most
+STEP_S = 0.004  # of working out ticks: after this a transaction takes no further schedule
+WAITS = "waits for room: "  # how `last_error` begins while a due tick cannot be submitted yet
+LATE = "no dispatcher fired them in time"
 CATCH_UP = ("skip", "once", "all")
 NOT_KEPT = frozenset({"data", "key", "digest"})  # fields of a submit that a schedule's `task` does not hold
 
@@ -35,10 +44,20 @@ class Wanted(NamedTuple):
 
 
 class Fired(NamedTuple):
-    """What became of due schedules."""
+    """What became of due schedules: how many were moved on, how many tasks that made, and whose queue has no room."""
 
     schedules: int
     tasks: int
+    waiting: tuple[str, ...] = ()
+
+
+class Turn(NamedTuple):
+    """A due schedule: the ticks that are fired now, the tick that comes next, and why nothing can be fired yet."""
+
+    schedule: Schedule
+    ticks: list[int]
+    following: int | None
+    full: str | None = None
 
 
 class Schedules:
@@ -95,43 +114,82 @@ class Schedules:
         with self._queue.store.read() as reader:
             return reader.next_tick()
 
-    def fire(self) -> Fired:
-        """Fire what is due, a batch at a time. A schedule whose task is refused harms no other: it says so and waits
-        for its next tick."""
+    def fire(self, but: Collection[str] = ()) -> Fired:
+        """Fire what is due, a batch at a time, and leave out some. A schedule whose task is refused harms no other: it
+        says so and waits for its next tick."""
         try:
-            return self._queue.store.write(self._fire_batch)
+            return self._queue.store.write(lambda tx: self._fire(tx, tx.due_schedules(BATCH, but)))
         except (Unavailable, StorageFull):
             raise
         except DispatcherError:
-            return self._fire_one_by_one()
-
-    def _fire_batch(self, tx: Tx) -> Fired:
-        return self._fire(tx, tx.due_schedules(BATCH))
+            return self._fire_one_by_one(but)
 
     def _fire(self, tx: Tx, due: Sequence[Schedule]) -> Fired:
-        turns = [turn(schedule, tx.now.wall) for schedule in due]
-        wanted = [tick_of(schedule, tick) for schedule, (ticks, _) in zip(due, turns, strict=True) for tick in ticks]
+        turns = _turns(tx, due)
+        wanted = [tick_of(turn.schedule, tick) for turn in turns for tick in turn.ticks]
         ids = iter(submit(tx, wanted, self._queue.terms, self._queue.defaults).ids if wanted else [])
-        moved = []
-        for schedule, (ticks, following) in zip(due, turns, strict=True):
-            fired = [next(ids) for _ in ticks]
-            if fired:
-                schedule = schedule._replace(last_at=ticks[-1], last_task_id=fired[-1], last_error=None)
-            moved.append(schedule._replace(next_at=following))
-        tx.put_schedules(moved)
-        return Fired(len(due), len(wanted))
+        moved = [_moved(turn, [next(ids) for _ in turn.ticks]) for turn in turns]
+        tx.put_schedules([new for new, turn in zip(moved, turns, strict=True) if new != turn.schedule])
+        waiting = tuple(turn.schedule.name for turn in turns if turn.full)
+        return Fired(len(turns) - len(waiting), len(wanted), waiting)
 
-    def _fire_one_by_one(self) -> Fired:
-        names = [schedule.name for schedule in self._queue.store.write(lambda tx: tx.due_schedules(BATCH))]
-        tasks = 0
+    def _fire_one_by_one(self, but: Collection[str]) -> Fired:
+        names = [schedule.name for schedule in self._queue.store.write(lambda tx: tx.due_schedules(BATCH, but))]
+        tasks, waiting = 0, tuple[str, ...]()
         for name in names:
             try:
-                tasks += self._queue.store.write(lambda tx, name=name: self._fire(tx, _due(tx, name))).tasks  # type: ignore[misc]
+                fired = self._queue.store.write(lambda tx, name=name: self._fire(tx, _due(tx, name)))  # type: ignore[misc]
+                tasks, waiting = tasks + fired.tasks, waiting + fired.waiting
             except (Unavailable, StorageFull):
                 raise
             except DispatcherError as error:
                 self._queue.store.write(lambda tx, name=name, why=str(error): _refuse(tx, _due(tx, name), why))  # type: ignore[misc]
-        return Fired(len(names), tasks)
+        return Fired(len(names) - len(waiting), tasks, waiting)
+
+
+def _turns(tx: Tx, due: Sequence[Schedule]) -> list[Turn]:
+    """What is to be fired of due schedules, as far as a short step goes: at least the first of them."""
+    rooms = backlog_rooms(tx, {submission_of(schedule).queue for schedule in due})
+    turns: list[Turn] = []
+    ticks, until = 0, time.perf_counter() + STEP_S
+    for schedule in due:
+        if turns and (ticks >= ALL_AT_ONCE or time.perf_counter() > until):
+            break
+        turns.append(_fitted(tx, Turn(schedule, *turn(schedule, tx.now.wall)), rooms))
+        ticks += len(turns[-1].ticks)
+    return turns
+
+
+def _fitted(tx: Tx, turn: Turn, rooms: dict[str, int]) -> Turn:
+    """As much of a turn as its queue has room for; what does not fit stays due."""
+    tasks = [tick_of(turn.schedule, tick) for tick in turn.ticks]
+    new = len(tasks) - len(unique.twins(tx, tasks).of) if tasks else 0
+    if not new or (room := rooms.get(tasks[0].queue)) is None:
+        return turn
+    rooms[tasks[0].queue] = max(0, room - new)
+    if new <= room:
+        return turn
+    if room and turn.schedule.catch_up == "all":
+        return turn._replace(ticks=turn.ticks[:room], following=turn.ticks[room])
+    most = tx.queue_settings()[tasks[0].queue].max_waiting or 0
+    return Turn(turn.schedule, [], turn.schedule.next_at, str(BacklogFull(tasks[0].queue, most)))
+
+
+def _moved(turn: Turn, ids: Sequence[int]) -> Schedule:
+    """A schedule after its turn."""
+    schedule = turn.schedule
+    if turn.full:
+        return schedule._replace(last_error=WAITS + turn.full)
+    first, until = schedule.next_at, turn.ticks[0] if turn.ticks else turn.following
+    if schedule.catch_up == "skip" and until != first:
+        waited = schedule.last_error is not None and schedule.last_error.startswith(WAITS)
+        why = (schedule.last_error or "").removeprefix(WAITS) if waited else LATE
+        schedule = schedule._replace(skipped_from=first, skipped_until=until, skipped_why=why)
+        schedule = schedule._replace(last_error=f"skipped: {why}") if waited else schedule
+        log.warning("schedule %s skipped ticks: %s", schedule.name, why)
+    if ids:
+        schedule = schedule._replace(last_at=turn.ticks[-1], last_task_id=ids[-1], last_error=None)
+    return schedule._replace(next_at=turn.following)
 
 
 def turn(schedule: Schedule, now: int) -> tuple[list[int], int | None]:
@@ -227,9 +285,9 @@ def _change(tx: Tx, name: str, changes: Mapping[str, Any]) -> Schedule:
         raise Invalid("zone", "only together with cron")
     changed = known._replace(**changes, updated_at=tx.now.wall)
     if changed.paused:
-        changed = changed._replace(next_at=None)
+        changed = changed._replace(next_at=None, last_error=None)
     elif known.paused or rule_of(changed) != rule_of(known):
-        changed = changed._replace(next_at=_start(rule_of(changed), tx.now.wall))
+        changed = changed._replace(next_at=_start(rule_of(changed), tx.now.wall), last_error=None)
     tx.put_schedules([changed])
     return changed
 

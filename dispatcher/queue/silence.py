@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from dispatcher.model import LOST, SILENT, End, EndedLease, Instance, LeaseName, State, TaskRow
-from dispatcher.queue import ending
+from dispatcher.queue import deadlines, ending
 from dispatcher.queue.terms import Terms
 from dispatcher.queue.turns import may_return
 from dispatcher.store.base import Tx
@@ -36,6 +36,8 @@ def take_back(tx: Tx, instance: Instance, names: Sequence[LeaseName], terms: Ter
         allowed = ended.instance == instance.id and _may_return(tx, row, ended)
         if allowed and may_return(tx, row) and tx.revive(ended, terms.silence_ms, count=not ended.charged):
             back.add(name)
+            if row.state == State.FAILED:
+                deadlines.go_on(tx, row)
     return back
 
 

@@ -134,12 +134,19 @@ def may_return(tx: Tx, row: TaskRow) -> bool:
 
 def check_backlog(tx: Tx, queues: Iterable[str]) -> None:
     """Each name stands for one new task of that queue. Raises BacklogFull."""
-    settings = tx.queue_settings()
-    if not settings:
-        return
-    for queue, n in sorted(Counter(queues).items()):
+    counted = Counter(queues)
+    for queue, room in backlog_rooms(tx, counted).items():
+        if counted[queue] > room:
+            raise BacklogFull(queue, tx.queue_settings()[queue].max_waiting or 0)
+
+
+def backlog_rooms(tx: Tx, queues: Iterable[str]) -> dict[str, int]:
+    """How many tasks more may wait in those of the queues that have a limit; none while another dispatcher judges it.
+    Locked in one order from here on."""
+    settings, rooms = tx.queue_settings(), {}
+    for queue in sorted(queues) if settings else ():
         found = settings.get(queue)
         if found is not None and found.max_waiting is not None:
             use = tx.lock_queue(queue)
-            if use is None or use.waiting + n > found.max_waiting:
-                raise BacklogFull(queue, found.max_waiting)
+            rooms[queue] = 0 if use is None else max(0, found.max_waiting - use.waiting)
+    return rooms

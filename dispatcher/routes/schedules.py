@@ -199,8 +199,17 @@ def _own(schedule: Schedule) -> dict[str, Any]:
         "paused": schedule.paused,
         "last_task_id": schedule.last_task_id,
         "last_error": schedule.last_error,
+        "last_skipped": _skipped(schedule),
         **times,
     }
+
+
+def _skipped(schedule: Schedule) -> dict[str, Any] | None:
+    """Which ticks were left out last."""
+    if schedule.skipped_from is None:
+        return None
+    since, until = show.moment(schedule.skipped_from), show.moment(schedule.skipped_until)
+    return {"from": since, "until": until, "why": schedule.skipped_why}
 
 
 def _preview(schedule: Schedule) -> list[dict[str, Any]]:

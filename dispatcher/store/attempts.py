@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from dispatcher.model import Deadline, LeaseName
 
-RECENT = 5_000  # completed tasks that are looked through for who succeeds with a type
+RECENT = 1_000  # completed tasks of each lane that are looked through for who succeeds with a type
 
 
 class AttemptTx(Protocol):

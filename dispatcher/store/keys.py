@@ -17,6 +17,7 @@ from dispatcher.store.touched import Name
 ACTIVE, HELD, IDLE = "active", "held", "idle"
 UNLIMITED = 2**53
 NO_STARTS: Mapping[Name, int] = {}
+STEP, FEW = 60, 10  # so many tasks change in a step of `resettle_keys`, about; so many keys are looked at together
 
 
 class KeyRow(NamedTuple):
@@ -106,15 +107,18 @@ class KeyRules(KeyRates):
         self.touched.locked = True
         self._lock_keys(sorted(names))
 
-    def _balance(self, names: Collection[Name], starts: Mapping[Name, int] = NO_STARTS) -> int:
-        """Bring locked keys to their limits after these starts; how many tasks changed. A key of which tasks were only
-        started gets nothing new here: this may be the end of the transaction, where nobody is served any more."""
+    def _balance(
+        self, names: Collection[Name], starts: Mapping[Name, int] = NO_STARTS, most: int = MOST_AT_ONCE
+    ) -> int:
+        """Bring locked keys to their limits after these starts, or at most so many tasks of each nearer to it; how many
+        tasks changed. A key of which tasks were only started gets nothing new here: this may be the end of the
+        transaction, where nobody is served any more."""
         every = sorted({*names, *starts})
         places = self._places(every)
         rated = self._rated(every, starts)
         rooms = {name: rated.room(name, places[name]) if rated else places[name] for name in sorted(names)}
-        free = [(*name, min(room, MOST_AT_ONCE)) for name, room in rooms.items() if room > 0]
-        changed = sum(self._hold_again(name, min(-room, MOST_AT_ONCE)) for name, room in rooms.items() if room < 0)
+        free = [(*name, min(room, most)) for name, room in rooms.items() if room > 0]
+        changed = sum(self._hold_again(name, min(-room, most)) for name, room in rooms.items() if room < 0)
         changed += self._admit(free) if free else 0
         if rated:
             filled = {(queue, key): room for queue, key, room in free}
@@ -130,6 +134,7 @@ class KeyRules(KeyRates):
 
     def key_has_room(self, task_id: int) -> bool:
         """Whether the key of a task allows it to be leased; its key stays locked."""
+        self.settle_keys()  # what this transaction did to the key's other tasks counts
         for row in self._key_rows([task_id]):
             name, limit = (row.queue_now, row.key), self._key_limit(row.queue_now)
             self._lock([name])
@@ -142,9 +147,15 @@ class KeyRules(KeyRates):
         keys = self._keys_after(queue, after, limit)
         if not keys:
             return None
-        names = {(queue, key) for key in keys}
-        self._lock(names)
-        return after if self._balance(names) >= MOST_AT_ONCE else keys[-1]
+        self._lock([(queue, key) for key in keys])
+        left = STEP
+        for few in (keys[n : n + FEW] for n in range(0, len(keys), FEW)):
+            while changed := self._balance([(queue, key) for key in few], most=STEP // FEW):
+                left -= changed
+                if left <= 0:
+                    return after
+            after = few[-1]
+        return after
 
 
 def _count_by_name(rows: Iterable[KeyRow], started: Iterable[int]) -> list[Name]:

@@ -23,8 +23,9 @@ class LaterOps(Protocol):
     def schedule(self, name: str) -> Schedule | None:
         """The schedule of this name, locked for this transaction."""
 
-    def due_schedules(self, limit: int) -> list[Schedule]:
-        """Schedules whose next tick has come, the oldest first, locked; none that another dispatcher has locked."""
+    def due_schedules(self, limit: int, but: Collection[str] = ()) -> list[Schedule]:
+        """Schedules whose next tick has come, the oldest first, locked; none that another dispatcher has locked, none
+        of those named in `but`."""
 
     def add_schedule(self, schedule: Schedule) -> bool:
         """Store a new schedule; False when there is one of this name."""

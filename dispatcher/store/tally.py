@@ -6,10 +6,10 @@ from typing import Any
 from dispatcher.model import FINAL, Granted, State, TaskRow
 
 READY = "ready"  # counted beside the states
-# the tables whose rows belong to one task and go with it; uploads go piece by piece (`results.py`)
+# the tables whose rows belong to one task and go with it, found by its id; beside them its tags, and its uploads, which
+# go piece by piece (`results.py`)
 OWN_ROWS = (
     "task_data",
-    "task_tags",
     "task_keys",
     "results",
     "progress",

@@ -10,6 +10,7 @@ from dispatcher.clock import Now
 from dispatcher.model import End, LeaseName
 from dispatcher.queue import Queue, queues, why
 from dispatcher.queue.claim import Claim
+from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.report import Outcome
 from dispatcher.queue.submit import Submission
@@ -137,3 +138,28 @@ def test_place_in_the_line(queue: Queue) -> None:
     assert told(queue, task_id) == "5 tasks before it; all workers for it are busy"
     many = submit(queue, 1500, priority=-2)
     assert told(queue, many) == "more than 1000 tasks before it; all workers for it are busy"
+
+
+def test_quiet_and_dead_workers_take_nothing(queue: Queue) -> None:
+    task_id = submit(queue)
+    queue.heartbeat(Heartbeat("ann", "i-ann", 1, {}))
+    claim(queue, 1, queues=["other"], most=1)
+    claim(queue, 2)
+    queue.order_worker("ann", "quiet")
+    assert told(queue, task_id) == "every live worker for it is quiet or stops"
+    queue.order_worker("ann", "run")
+    assert told(queue, task_id) == "it is next; all workers for it are busy"
+    queue.report_death(queue.store.store_id, Death("heir", "i-heir", "ann", "i-ann", (), ()))
+    queue.heartbeat(Heartbeat("heir", "i-heir", 1, {}))
+    queue.claim(Claim("heir", "i-heir", 1, 0, frozenset({"other"})))
+    assert told(queue, task_id) == "no live worker for task type noop"
+
+
+def test_a_blamed_worker_takes_nothing_of_the_type(queue: Queue) -> None:
+    task_id = submit(queue)
+    claim(queue, 1)
+    queue.store.write(lambda tx: tx.blame("ann", "noop", "it fails here"))
+    queue.learn_attempts()
+    assert told(queue, task_id) == "every live worker for it is blamed for task type noop"
+    queue.claim(Claim("bob", "i-bob", 1, 0))
+    assert told(queue, task_id) == "it is next; all workers for it are busy"

@@ -1,8 +1,13 @@
 """Limits of queues and keys with several dispatchers on one database."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from store_kit import SECOND, FakeClock, Mill, race, waiting
+import pytest
+from store_kit import PATIENCE, SECOND, FakeClock, Later, Mill, race, until, waiting
+from test_store_attempts import wants
 
 from dispatcher.errors import BacklogFull
 from dispatcher.queue import queues
@@ -13,6 +18,25 @@ ROUNDS = 12
 
 def configure(mill: Mill, **changes: Any) -> None:
     queues.configure(mill.queue, "default", changes)
+
+
+@contextmanager
+def holding(mill: Mill, ids: list[int]) -> Iterator[None]:
+    """A transaction of this dispatcher has locked tasks, and changes nothing."""
+    reached, go = threading.Event(), threading.Event()
+
+    def stand(tx: Any) -> None:
+        tx.tasks(ids)
+        reached.set()
+        assert go.wait(PATIENCE)
+
+    looker = Later(lambda: mill.store.write(stand))
+    assert reached.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        go.set()
+        looker.answer()
 
 
 def running(mill: Mill) -> int:
@@ -158,3 +182,32 @@ def test_a_resume_and_a_free_slot_elsewhere_are_found_by_a_look_around(mills: li
     other.succeed(lease)
     one.queue.look_around()
     assert len(later.answer().tasks) == 1
+
+
+def test_a_held_task_that_another_dispatcher_only_looks_at_is_let_in(
+    mills: list[Mill], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passed over, it would be held for ever: who looks at it settles nothing."""
+    one, other = mills
+    configure(one, key_running=1)
+    clock.forward(1)
+    _, second = one.submit(2, limit_key="user:42")
+    lease = one.lease()
+    session, begun = one.store._writer._session, []  # type: ignore[attr-defined]
+    begin = session.begin
+    monkeypatch.setattr(session, "begin", lambda: (begun.append(1), begin()))
+    with holding(other, [second]):
+        ended = Later(lambda: one.succeed(lease))
+        until(lambda: len(begun) > 1 or ended.done)
+    assert ended.answer() == Verdict.ACCEPTED
+    assert one.row(second).ready
+
+
+def test_limits_of_time_and_edits_do_not_wait_for_each_other(mills: list[Mill], clock: FakeClock) -> None:
+    """An edit locks the task and then comes for its limit: whoever judges limits must not do it the other way round."""
+    one, other = mills
+    (task_id,) = one.submit(1, options=wants(wait_seconds=60))
+    clock.forward(60)
+    with holding(other, [task_id]):
+        assert one.queue.enforce_deadlines(25) == 0
+    assert one.queue.enforce_deadlines(25) == 1

@@ -15,6 +15,8 @@ from store_kit import FakeClock, Later, Mill, until, waiting
 
 from dispatcher.errors import CannotOpen, StorageFull, Unavailable
 from dispatcher.store.sqlite import SqliteStore, migrations, opening
+from dispatcher.store.sqlite.attempts import SUCCEEDED
+from dispatcher.store.sqlite.bulk import UNTAG
 from dispatcher.store.sqlite.leases import HEAD
 from dispatcher.store.sqlite.store import READERS
 
@@ -250,6 +252,17 @@ def plan(sqlite: SqliteStore, sql: str) -> str:
 def test_claims_read_the_index_of_what_can_be_taken(sqlite: SqliteStore) -> None:
     assert "tasks_ready" in plan(sqlite, HEAD.replace("?", "1"))
     assert "TEMP B-TREE" not in plan(sqlite, HEAD.replace("?", "1"))
+
+
+@pytest.mark.parametrize("sql", [SUCCEEDED, UNTAG])
+def test_what_stands_beside_a_long_history_is_looked_up(sqlite: SqliteStore, sql: str) -> None:
+    """A scan of everything that ever completed, or of all tags, would hold up the writer."""
+    found = plan(sqlite, sql.replace("?1", "1").replace("?", "1"))
+    assert "SCAN tasks" not in found
+    assert "SCAN task_tags" not in found
+    assert "TEMP B-TREE FOR ORDER BY" not in found
+    by_lane, by_tag = "tasks_ended (state=? AND lane_id=? AND finished_at>?)", "PRIMARY KEY (tag=? AND task_id=?)"
+    assert by_lane in found or by_tag in found
 
 
 # --- migrations

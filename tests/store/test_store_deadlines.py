@@ -228,3 +228,30 @@ def test_many_limits_at_once_are_many_short_steps(mill: Mill) -> None:
     assert enforce(mill) == 200
     assert mill.store._writer.commits - commits >= 8  # type: ignore[attr-defined]
     assert mill.counts() == {("default", "noop"): {"failed": 200}}
+
+
+def test_total_limit_goes_on_for_a_lease_taken_back_from_a_failed_task(mill: Mill) -> None:
+    """Its limit had been looked at, and dropped, while the task counted as failed."""
+    mill.one(max_attempts=1, options=wants(total_seconds=300))
+    lease = mill.lease()
+    mill.expire()
+    mill.clock.forward(60)
+    mill.clock.forward(140)
+    enforce(mill)
+    assert mill.told("ann", lease) == "ok"
+    enforce(mill)
+    assert mill.told("ann", lease) == "cancel"
+    assert mill.report(Outcome(name(lease), End.CANCELLED)) == [Verdict.ACCEPTED]
+    assert told(mill, lease.task_id) == (State.FAILED, OVER)
+
+
+def test_total_limit_of_a_lease_taken_back_early_is_not_over(mill: Mill) -> None:
+    mill.one(max_attempts=1, options=wants(total_seconds=300))
+    lease = mill.lease()
+    mill.expire()
+    assert mill.told("ann", lease) == "ok"
+    enforce(mill)
+    assert mill.told("ann", lease) == "ok"
+    hold(mill, lease, 180)
+    enforce(mill)
+    assert mill.told("ann", lease) == "cancel"

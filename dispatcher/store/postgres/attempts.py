@@ -19,18 +19,19 @@ SET = """INSERT INTO deadlines (task_id, kind, generation, at, length_ms, fired)
         length_ms = excluded.length_ms, fired = excluded.fired"""
 DROP = """DELETE FROM deadlines USING unnest(%s::bigint[], %s::text[]) AS n (task, kind)
     WHERE deadlines.task_id = n.task AND deadlines.kind = n.kind"""
-DUE = f"""SELECT {", ".join(Deadline._fields)} FROM deadlines WHERE at <= %s ORDER BY at LIMIT %s
-    FOR UPDATE SKIP LOCKED"""
+# both rows without waiting: whoever changes a task has locked it first, and then comes for its limits
+DUE = f"""SELECT {", ".join(f"d.{field}" for field in Deadline._fields)} FROM deadlines AS d
+    JOIN tasks AS t ON t.id = d.task_id WHERE d.at <= %s ORDER BY d.at LIMIT %s FOR UPDATE SKIP LOCKED"""
 TAKEN = """SELECT e.task_id, min(e.claimed_at) FROM ended_leases AS e
     JOIN unnest(%s::bigint[], %s::bigint[]) AS n (task, generation)
         ON e.task_id = n.task AND e.generation = n.generation
     GROUP BY e.task_id"""
 FAIL = """UPDATE tasks SET state = 'failed', ready = false, finished_at = %s
     WHERE id = ANY(%s) AND state IN ('pending', 'blocked')"""
-SUCCEEDED = """SELECT DISTINCT i.worker_id FROM (
-        SELECT lane_id, lease_instance FROM tasks WHERE state = 'completed' AND finished_at >= %s
-        ORDER BY finished_at DESC LIMIT %s) AS t
-    JOIN lanes AS l ON l.id = t.lane_id JOIN instances AS i ON i.id = t.lease_instance WHERE l.task_type = %s"""
+SUCCEEDED = """SELECT DISTINCT i.worker_id FROM lanes AS l CROSS JOIN LATERAL (
+        SELECT lease_instance FROM tasks WHERE state = 'completed' AND lane_id = l.id AND finished_at IS NOT NULL
+            AND finished_at >= %s ORDER BY finished_at DESC LIMIT %s) AS t
+    JOIN instances AS i ON i.id = t.lease_instance WHERE l.task_type = %s"""
 FORGIVE = "DELETE FROM blames WHERE worker_id = %s AND (%s::text IS NULL OR task_type = %s)"
 OVER = """SELECT length_ms FROM deadlines JOIN tasks ON id = task_id AND tasks.generation = deadlines.generation
     WHERE task_id = %s AND kind = 'total' AND fired"""

@@ -35,6 +35,10 @@ class BulkOps(ResultOps):
         """The hot rows, locked (of leases)."""
         raise NotImplementedError
 
+    def settle_keys(self) -> None:
+        """Let in what the limits of keys allow (of queues)."""
+        raise NotImplementedError
+
     def lane_of(self, lane_id: int) -> Lane:
         """A lane by its id."""
         return self.counts.lane(lane_id)
@@ -58,13 +62,14 @@ class BulkOps(ResultOps):
 
     def delete(self, ids: Sequence[int]) -> set[int]:
         """Delete ended tasks with all that belongs to them."""
+        self.settle_keys()  # of a task that ended in this very transaction, while its key is still known
         rows = [row for row in self.tasks(ids).values() if row.state in FINAL]
         gone = [row.id for row in rows]
         if not gone:
             return set()
         self.changed("DELETE FROM tasks WHERE id = ANY(%s)", (gone,))
         self.changed("UPDATE idempotency_keys SET orphan = true WHERE task_id = ANY(%s)", (gone,))
-        for table in OWN_ROWS:
+        for table in (*OWN_ROWS, "task_tags"):
             self.changed(f"DELETE FROM {table} WHERE task_id = ANY(%s)", (gone,))
         self._throw_away_uploads(gone)
         for (lane_id, state), n in Counter((row.lane_id, row.state) for row in rows).items():

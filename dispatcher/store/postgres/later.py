@@ -34,11 +34,11 @@ class LaterOps(Statements):
         rows = self.ask(f"SELECT {COLUMNS} FROM schedules WHERE name = %s FOR UPDATE", (name,))
         return Schedule(*rows[0]) if rows else None
 
-    def due_schedules(self, limit: int) -> list[Schedule]:
+    def due_schedules(self, limit: int, but: Collection[str] = ()) -> list[Schedule]:
         """Schedules whose next tick has come, locked."""
-        sql = f"""SELECT {COLUMNS} FROM schedules WHERE next_at <= %s ORDER BY next_at LIMIT %s
+        sql = f"""SELECT {COLUMNS} FROM schedules WHERE next_at <= %s AND name <> ALL(%s) ORDER BY next_at LIMIT %s
                   FOR UPDATE SKIP LOCKED"""
-        return [Schedule(*row) for row in self.ask(sql, (self.now.wall, limit))]
+        return [Schedule(*row) for row in self.ask(sql, (self.now.wall, list(but), limit))]
 
     def add_schedule(self, schedule: Schedule) -> bool:
         """Store a new schedule."""

@@ -13,6 +13,7 @@ from dispatcher.clock import Now
 from dispatcher.model import Lane, NewTask, QueueSettings, QueueUse, State
 from dispatcher.store.key_rates import Bucket, Line
 from dispatcher.store.keys import ACTIVE, HELD, IDLE, KeyRow, KeyRules
+from dispatcher.store.postgres.again import Again
 from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.heads import Heads
 from dispatcher.store.postgres.statements import Statements
@@ -47,10 +48,13 @@ LINES = """SELECT n.queue, n.key, (SELECT count(*) FROM (SELECT FROM task_keys A
         WHERE k.queue = n.queue AND k.key = n.key AND k.status = 'active' AND t.ready LIMIT n.most) AS r),
     EXISTS (SELECT FROM task_keys AS k WHERE k.queue = n.queue AND k.key = n.key AND k.status = 'held')
     FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS n (queue, key, most)"""
-BEST_HELD = """SELECT h.id FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS n (queue, key, room)
-    CROSS JOIN LATERAL (SELECT t.id FROM task_keys AS k JOIN tasks AS t ON t.id = k.task_id
-        WHERE k.queue = n.queue AND k.key = n.key AND k.status = 'held' AND t.held
-        ORDER BY -k.priority, k.run_at, k.task_id LIMIT n.room FOR UPDATE OF t SKIP LOCKED) AS h"""
+BEST_HELD = """WITH best AS MATERIALIZED (
+        SELECT h.id FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS n (queue, key, room)
+        CROSS JOIN LATERAL (SELECT t.id FROM task_keys AS k JOIN tasks AS t ON t.id = k.task_id
+            WHERE k.queue = n.queue AND k.key = n.key AND k.status = 'held' AND t.held
+            ORDER BY -k.priority, k.run_at, k.task_id LIMIT n.room) AS h),
+    ours AS MATERIALIZED (SELECT id FROM tasks WHERE id IN (SELECT id FROM best) AND held FOR UPDATE SKIP LOCKED)
+    SELECT id, id IN (SELECT id FROM ours) FROM best"""
 WORST_READY = """SELECT t.id FROM task_keys AS k JOIN tasks AS t ON t.id = k.task_id
     WHERE k.queue = %s AND k.key = %s AND k.status = 'active' AND t.ready
     ORDER BY k.priority, k.run_at DESC, k.task_id DESC LIMIT %s FOR UPDATE OF t SKIP LOCKED"""
@@ -184,7 +188,10 @@ class QueueOps(KeyRules, Statements):
         return {(row[0], row[1]): row[2] for row in self.ask(COUNT_ACTIVE, _columns(names))}
 
     def _admit(self, rooms: Sequence[tuple[str, str, int]]) -> int:
-        ids = [row[0] for row in self.ask(BEST_HELD, [list(column) for column in zip(*rooms, strict=True)])]
+        best = self.ask(BEST_HELD, [list(column) for column in zip(*rooms, strict=True)])
+        if not all(ours for _, ours in best):
+            raise Again  # who has it in hand may only look at it: passed over it would be held for ever
+        ids = [task_id for task_id, _ in best]
         if ids:
             self.changed("UPDATE task_keys SET status = 'active' WHERE task_id = ANY(%s)", (ids,))
             for lane_id, *place in self.change(ADMIT, (ids,)):

@@ -37,6 +37,7 @@ COUNT_COMMIT = "UPDATE spells SET commits = commits + 1, seen_at = %s WHERE id =
 NEW_SPELL = """WITH next AS (INSERT INTO meta VALUES ('last_spell', '1')
         ON CONFLICT (key) DO UPDATE SET value = (meta.value::bigint + 1)::text RETURNING value::bigint AS id)
     INSERT INTO spells (id, seen_at) SELECT id, %s FROM next RETURNING id"""
+OVERTAKEN = Unavailable("another dispatcher came first")
 HURRIED_LOCK_MS = 50  # after one operation of a group waited for a lock in vain
 
 
@@ -89,7 +90,7 @@ class Session:
             self._execute("RELEASE SAVEPOINT op")
             return answer
         except Again as error:
-            raise RunAgain(Unavailable("another dispatcher came first")) from error
+            raise RunAgain(OVERTAKEN) from error
         except REFUSED as error:
             self._undo(mark, error)
             self._execute(f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}")  # the group holds locks of its own
@@ -132,6 +133,8 @@ class Session:
                 self._execute("COMMIT")
                 return False
             self._count_commit()
+        except Again as error:
+            raise RunAgain(OVERTAKEN) from error
         except psycopg.Error as error:
             raise self._failure(error) from error
         self._finished = tx.finished

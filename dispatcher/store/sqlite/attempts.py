@@ -15,10 +15,9 @@ RECORD = """INSERT INTO ended_leases
     VALUES (?, ?, ?, 0, ?, 'failed', 0, ?, ?, ?)"""
 FAIL = """UPDATE tasks SET state = 'failed', ready = 0, finished_at = ?
     WHERE id = ? AND state IN ('pending', 'blocked')"""
-SUCCEEDED = """SELECT DISTINCT i.worker_id FROM (
-        SELECT lane_id, lease_instance FROM tasks WHERE state = 'completed' AND finished_at >= ?
-        ORDER BY finished_at DESC LIMIT ?) AS t
-    JOIN lanes AS l ON l.id = t.lane_id JOIN instances AS i ON i.id = t.lease_instance WHERE l.task_type = ?"""
+SUCCEEDED = """SELECT DISTINCT worker_id FROM instances WHERE id IN (
+    SELECT lease_instance FROM tasks WHERE state = 'completed' AND lane_id = ? AND finished_at IS NOT NULL
+        AND finished_at >= ? ORDER BY finished_at DESC LIMIT ?)"""
 OVER = """SELECT length_ms FROM deadlines JOIN tasks ON id = task_id AND tasks.generation = deadlines.generation
     WHERE task_id = ? AND kind = 'total' AND fired = 1"""
 NEXT = "SELECT at FROM deadlines ORDER BY at LIMIT 1"
@@ -87,7 +86,9 @@ class AttemptOps(LeaseOps):
     # blame
     def succeeded_with(self, task_type: str, since: int) -> set[str]:
         """Who completed tasks of this type since then."""
-        return {row[0] for row in self.db.execute(SUCCEEDED, (since, RECENT, task_type))}
+        lanes = [lane.id for lane in self.counts.lanes.values() if lane.task_type == task_type]
+        rows = self.db.executemany(SUCCEEDED, [(lane_id, since, RECENT) for lane_id in lanes])
+        return {row[0] for row in rows}
 
     def blame(self, worker_id: str, task_type: str, reason: str) -> bool:
         """No more of this type for this worker."""

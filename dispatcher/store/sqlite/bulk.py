@@ -19,6 +19,10 @@ LOST = """INSERT OR IGNORE INTO upload_trash SELECT u.task_id, u.lease FROM uplo
     JOIN tasks AS t ON t.id = u.task_id
     WHERE u.part = 0 AND t.finished_at IS NOT NULL AND t.lease IS NOT u.lease AND t.finished_at < ? LIMIT ?"""
 
+# by their names, which stand with the data: there is no index by task, so that a submit need not fill it
+UNTAG = """DELETE FROM task_tags WHERE task_id = ?1
+    AND tag IN (SELECT value FROM task_data, json_each(task_data.tags) WHERE task_data.task_id = ?1)"""
+
 
 class BulkOps(ResultOps):
     """The part of the transaction that deletes, retags and keeps retention."""
@@ -31,15 +35,19 @@ class BulkOps(ResultOps):
         """The hot rows (of leases)."""
         raise NotImplementedError
 
+    def settle_keys(self) -> None:
+        """Let in what the limits of keys allow (of queues)."""
+        raise NotImplementedError
+
     def lane_of(self, lane_id: int) -> Lane:
         """A lane by its id."""
         return self.counts.lanes[lane_id]
 
     def retag(self, task_id: int, tags: Sequence[str]) -> None:
         """Replace a task's tags."""
+        self.db.execute(UNTAG, (task_id,))
         sql = "UPDATE task_data SET tags = ? WHERE task_id = ?"
         self.db.execute(sql, (json.dumps(list(tags)) if tags else None, task_id))
-        self.db.execute("DELETE FROM task_tags WHERE task_id = ?", (task_id,))
         self.db.executemany("INSERT OR IGNORE INTO task_tags VALUES (?, ?)", [(tag, task_id) for tag in tags])
 
     def tagged(self, ids: Sequence[int], tag: str) -> set[int]:
@@ -54,8 +62,10 @@ class BulkOps(ResultOps):
 
     def delete(self, ids: Sequence[int]) -> set[int]:
         """Delete ended tasks with all that belongs to them."""
+        self.settle_keys()  # of a task that ended in this very transaction, while its key is still known
         rows = [row for row in self.tasks(ids).values() if row.state in FINAL]
         gone = [(row.id,) for row in rows]
+        self.db.executemany(UNTAG, gone)
         self.db.executemany("DELETE FROM tasks WHERE id = ?", gone)
         self.db.executemany("UPDATE idempotency_keys SET orphan = 1 WHERE task_id = ?", gone)
         for table in OWN_ROWS:

@@ -1,5 +1,6 @@
 """Schedules and unique keys on SQLite (the contract is `store/later.py`)."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -34,10 +35,11 @@ class LaterOps:
         row = self.db.execute(f"SELECT {COLUMNS} FROM schedules WHERE name = ?", (name,)).get
         return schedule_of(row) if row else None
 
-    def due_schedules(self, limit: int) -> list[Schedule]:
+    def due_schedules(self, limit: int, but: Collection[str] = ()) -> list[Schedule]:
         """Schedules whose next tick has come."""
-        sql = f"SELECT {COLUMNS} FROM schedules WHERE next_at <= ? ORDER BY next_at LIMIT ?"
-        return [schedule_of(row) for row in self.db.execute(sql, (self.now.wall, limit))]
+        sql = f"""SELECT {COLUMNS} FROM schedules WHERE next_at <= ? AND name NOT IN (SELECT value FROM json_each(?))
+                  ORDER BY next_at LIMIT ?"""
+        return [schedule_of(row) for row in self.db.execute(sql, (self.now.wall, json.dumps(list(but)), limit))]
 
     def add_schedule(self, schedule: Schedule) -> bool:
         """Store a new schedule."""
