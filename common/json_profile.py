@@ -7,11 +7,15 @@ Python's own parser keeps integers exact (up to its 4,300 digits) and calls the 
 import json
 import math
 import re
+from collections.abc import Callable
+from json import encoder
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
 _CONTAINERS = {dict, list, tuple}
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_AS_BRACES = bytes.maketrans(b"[]", b"{}")
+_NO_MARKS = bytes(set(range(256)) - set(b'"\\[]{}'))
 
 
 class JsonError(ValueError):
@@ -33,7 +37,7 @@ def parse(body: bytes | str, depth: int = MAX_DEPTH) -> Any:
         raise JsonError(f"not valid JSON: {error}") from None
     if "\\u" in text:
         _refuse_odd_escapes(text)
-    if text.count("[") + text.count("{") > depth:
+    if text.count("[") + text.count("{") > depth and not _is_flat(text.encode(), depth):
         _check_depth(value, depth)
     return value
 
@@ -41,13 +45,21 @@ def parse(body: bytes | str, depth: int = MAX_DEPTH) -> Any:
 def dump(value: Any) -> str:
     """The compact JSON text of a value; raises JsonError naming the path of what cannot be written."""
     try:
-        text = _ENCODER.encode(value)
+        text = encode(value)
     except (TypeError, ValueError, RecursionError):
         raise JsonError(_explain(value)) from None
     if _is_suspect(text, value):
         reason = _first_fault(value)
         if reason:
             raise JsonError(reason)
+    return text
+
+
+def dump_again(value: Any) -> str:
+    """The same of a value that `parse` made, where only its depth can be at fault."""
+    text = encode(value)
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
     return text
 
 
@@ -73,11 +85,6 @@ def _has_odd_key(value: Any) -> bool:
     return False
 
 
-def encode(value: Any) -> str:
-    """The compact JSON text of a value that is our own, or was checked when it came in."""
-    return _ENCODER.encode(value)
-
-
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
@@ -99,7 +106,20 @@ def _finite(digits: str) -> float:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_refuse_constant, parse_float=_finite)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _built_once() -> Callable[[Any], str]:
+    """`JSONEncoder.encode` builds its C encoder anew for every value; this one stays."""
+    plain = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
+    make = getattr(encoder, "c_make_encoder", None)
+    if make is None:
+        return plain.encode
+    write = make(None, plain.default, encoder.encode_basestring, None, ":", ",", False, False, False)
+    return lambda value: "".join(write(value, 0))
+
+
+encode = _built_once()
+"""The compact JSON text of a value that is our own, or was checked when it came in."""
 
 
 def _refuse_odd_escapes(text: str) -> None:
@@ -110,6 +130,22 @@ def _refuse_odd_escapes(text: str) -> None:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise JsonError("a lone surrogate is not valid text") from None
+
+
+def _is_flat(body: bytes, limit: int) -> bool:
+    """Whether the brackets of a JSON text nest no deeper, as far as that shows without telling texts from marks.
+
+    Each pass takes away the innermost pairs, at the speed of memory.
+    """
+    marks = body.translate(_AS_BRACES, _NO_MARKS)
+    if b"\\" in marks:  # it may hide a quote
+        return False
+    marks = marks.replace(b'""', b"")
+    for _ in range(limit):
+        if not marks:
+            break
+        marks = marks.replace(b"{}", b"")
+    return not marks
 
 
 def _check_depth(value: Any, limit: int) -> None:

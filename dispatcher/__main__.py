@@ -1,6 +1,7 @@
 """`python -m dispatcher`: settings, lock and socket first, then the loops, then serve until a signal."""
 
 import argparse
+import gc
 import logging
 import socket
 import sys
@@ -26,6 +27,7 @@ from dispatcher.store.base import Store
 from dispatcher.store.opening import open_store
 
 log = logging.getLogger("taskmill")
+GARBAGE_AFTER = 50_000  # new objects: a batch makes many thousands, and hardly one of them in a cycle
 SPARE_THREADS = 64  # not held by requests that wait: heartbeats and reports must not queue behind claims
 
 
@@ -75,6 +77,8 @@ def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) 
         loop.start()
     try:
         app = create_app(queue, settings, moves)
+        gc.freeze()  # what is there by now stays
+        gc.set_threshold(GARBAGE_AFTER, 20, 20)
         limit = BODY_LIMIT + 1  # of a body of undeclared length; routes/body.py says the limit by name
         return server.serve(app, listener, threads=settings.threads, body_limit=limit, on_stop=queue.drain)
     finally:

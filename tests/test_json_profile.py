@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from common.json_profile import JsonError, dump, parse
+from common.json_profile import JsonError, dump, dump_again, parse
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,30 @@ def test_values_outside_the_profile_are_refused_by_path(value: Any, reason: str)
 @pytest.mark.parametrize("value", [2**65, 10**4000, "ä\\u0000"[0], {"é": [1.5, None, True]}, [[]] * 40, "\\u0000"])
 def test_what_is_written_is_read_again_exactly(value: Any) -> None:
     assert parse(dump(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "deep"),
+    [
+        ('{"a": "' + "[" * 100 + '"}', False),
+        ('["\\"' + "[" * 100 + '", "{"]', False),
+        ("[" * 64 + "1" + "]" * 64, False),
+        ("[" * 65 + "]" * 65, False),
+        ("[" * 65 + "1" + "]" * 65, True),
+        ('{"a":' * 65 + '"]]]"' + "}" * 65, True),
+        ('["x", ' * 65 + '"\\""' + "]" * 65, True),
+        ("[" + "[{}]," * 1000 + '"' + "{" * 70 + '"]', False),
+        ("[" + "[{}]," * 1000 + "{}]", False),
+    ],
+)
+def test_depth_is_that_of_values_not_of_brackets_in_texts(text: str, deep: bool) -> None:
+    if deep:
+        with pytest.raises(JsonError, match="64"):
+            parse(text)
+    else:
+        assert dump_again(parse(text)) == dump(parse(text))
+
+
+def test_what_was_deep_in_a_request_is_too_deep_to_be_stored() -> None:
+    with pytest.raises(JsonError, match="64"):
+        dump_again(parse("[" * 70 + "]" * 70, 128))

@@ -297,19 +297,24 @@ class Queue(AttemptControl):
         """Those of the tasks that have ended, as many as fit an answer, and how many are still open; waits up to
         `wait_s` for the first end while any is open. Of several tasks the next ends are gathered for a moment, so
         that a client that waits for a thousand does not come back for each."""
+        ended, still_open = self._ended_of(ids)
+        if ended or not still_open or wait_s <= 0:
+            return ended, still_open
         with self._place(wait_s) as allowed, self.watchers.watch(ids) as event:
             deadline = time.monotonic() + allowed
             while True:
                 event.clear()
-                with self.store.read() as reader:
-                    still_open = reader.count_open(ids)
-                    ended = reader.outcomes(ids, ANSWER_BYTES)
+                ended, still_open = self._ended_of(ids)
                 left = deadline - time.monotonic()
                 if ended or not still_open or left <= 0 or self.watchers.closed:
                     return ended, still_open
                 event.wait(left)
                 if still_open > 1:
                     time.sleep(min(GATHER_S, left))
+
+    def _ended_of(self, ids: Sequence[int]) -> tuple[list[dict[str, Any]], int]:
+        with self.store.read() as reader:
+            return reader.outcomes(ids, ANSWER_BYTES), reader.count_open(ids)
 
     def result_parts(self, task_id: int) -> Iterator[bytes]:
         """The parts of an uploaded result, each its own short read."""

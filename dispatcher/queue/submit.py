@@ -106,7 +106,7 @@ def _insert(tx: Tx, fresh: Sequence[Submission], terms: Terms, defaults: Default
 
 def _new_task(tx: Tx, s: Submission, terms: Terms, defaults: Defaults) -> NewTask:
     run_at = s.run_at if s.run_at is not None else tx.now.wall + (s.delay_ms or 0)
-    requires = tuple(sorted(set(s.requires)))
+    requires = tuple(sorted(set(s.requires))) if s.requires else ()
     lane_id = tx.lane(s.queue, s.task_type, requires if s.limit_key is None else (KEYED, *requires))
     of_type = defaults.of(s.task_type)
     attempts = s.max_attempts or of_type.max_attempts or terms.max_attempts

@@ -62,7 +62,7 @@ def validate(model: type[M], value: dict[str, Any]) -> M:
 def text_of(value: Any, field: str) -> str:
     """An opaque value as the JSON text that is stored. Raises Invalid, naming the field."""
     try:
-        return json_profile.dump(value)
+        return json_profile.dump_again(value)
     except json_profile.JsonError as error:
         raise Invalid(field, str(error)) from None
 

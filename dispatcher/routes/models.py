@@ -244,7 +244,7 @@ class Outcome(Tolerant):
     lease_id: LeaseId
     task_id: TaskId | None = None
     status: Literal["completed", "failed", "released", "snoozed", "cancelled"]
-    result: JsonValue = None
+    result: Any = Field(None, description="any JSON value")
     result_ref: ResultRef | None = None
     error: str | None = Field(None, max_length=2**20)
     run_seconds: float | None = Field(None, ge=0, le=TEN_YEARS)

@@ -13,6 +13,7 @@ from dispatcher.model import KEYED, Granted, LeaseName, Output
 from dispatcher.queue.claim import Claimed
 
 CLAIMED = '{"task_id":%d,"task_type":"%s","queue":"%s","lease_id":"%s","attempt":%d,"max_attempts":%d,"lease_seconds":%s,"timeout_seconds":%s,"task_data":%s%s%s}'  # noqa: E501  one line of JSON
+ENDED = '{"task_id":%d,"task_type":"%s","queue":"%s","status":"%s","attempts":%d,"assigned_to":%s,"finished_at":"%s","run_seconds":%s%s%s}'  # noqa: E501  one line of JSON
 
 SAME = ["task_id", "task_type", "queue", "status", "priority", "attempts", "max_attempts", "generation", "assigned_to"]
 
@@ -84,6 +85,23 @@ def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"[{','.join(_spliced(_own(row), row) for row in rows)}]"
 
 
+def ended(row: Mapping[str, Any]) -> str:
+    """What a task ended in, as JSON text; those who wait for thousands need no more."""
+    result = f',"result":{row["result"]}' if row["result"] is not None else ""
+    more = ""
+    if row["error"] is not None or row["sha256"] is not None:
+        more = f',"error":{json_profile.encode(row["error"])},"result_ref":{json_profile.encode(_result_ref(row))}'
+    return ENDED % (
+        row["task_id"], row["task_type"], row["queue"], row["status"], row["attempts"],
+        "null" if row["assigned_to"] is None else f'"{row["assigned_to"]}"',
+        moment(row["finished_at"]), "null" if row["run_ms"] is None else repr(row["run_ms"] / 1000), more, result,
+    )  # fmt: skip
+
+
+def _result_ref(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    return None if row["sha256"] is None else {name: row[name] for name in ("bytes", "sha256", "media_type")}
+
+
 def _spliced(own: Mapping[str, Any], row: Mapping[str, Any], more: str = "") -> str:
     result = f',"result":{row["result"]}' if row["result"] is not None else ""
     return f'{json_profile.encode(own)[:-1]},"task_data":{row["data"]}{more}{result}}}'
@@ -100,7 +118,7 @@ def _own(row: Mapping[str, Any]) -> dict[str, Any]:
     shown["progress"] = None if row["done"] is None else {"done": row["done"], "total": row["total"]}
     shown["note"], shown["error"] = row["note"], row["error"]
     if row["sha256"] is not None:
-        shown["result_ref"] = {name: row[name] for name in ("bytes", "sha256", "media_type")}
+        shown["result_ref"] = _result_ref(row)
     return shown
 
 

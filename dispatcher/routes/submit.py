@@ -14,6 +14,8 @@ from dispatcher.queue.submit import Submission
 from dispatcher.routes import body, show
 from dispatcher.routes.models import SubmitTask, SubmitTasks
 
+PLAIN = frozenset({"task_type", "task_data", "idempotency_key"})  # the fields of most tasks
+
 
 def blueprint(queue: Queue) -> Blueprint:
     """The views."""
@@ -52,6 +54,9 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         raise Invalid(field.replace("task_data", "unique_for"), "only together with unique_key")
     data = text_of_data(asked.task_data, field)
     queue.schemas.check(asked.task_type, asked.task_data, field)
+    digest = _digest(asked, data) if asked.idempotency_key else b""
+    if asked.model_fields_set <= PLAIN:
+        return Submission(asked.task_type, data, key=asked.idempotency_key, digest=digest)
     return Submission(
         task_type=asked.task_type,
         data=data,
@@ -65,7 +70,7 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         key=asked.idempotency_key,
         requires=tuple(asked.requires),
         limit_key=asked.key,
-        digest=_digest(asked, data) if asked.idempotency_key else b"",
+        digest=digest,
         options=_options(asked),
         unique_key=asked.unique_key,
         unique_for_ms=None if asked.unique_for == "unfinished" else in_ms(asked.unique_for),
@@ -99,6 +104,9 @@ def in_ms(seconds: float | None) -> int | None:
 
 def _digest(asked: SubmitTask, data: str) -> bytes:
     """What tells two bodies under one key apart."""
-    rest = asked.model_dump(mode="json", exclude_defaults=True, exclude={"task_data", "idempotency_key"})
-    text = json.dumps(rest, sort_keys=True) + data
+    if asked.model_fields_set <= PLAIN:
+        text = f'{{"task_type": "{asked.task_type}"}}{data}'
+    else:
+        rest = asked.model_dump(mode="json", exclude_defaults=True, exclude={"task_data", "idempotency_key"})
+        text = json.dumps(rest, sort_keys=True) + data
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -52,7 +52,7 @@ def blueprint(queue: Queue) -> Blueprint:
     def wait_tasks() -> Response:
         asked = body.parse(WaitTasks)
         ended, still_open = queue.wait_tasks(asked.task_ids, asked.wait_seconds)
-        return show.envelope(f'{{"tasks":{show.tasks(ended)},"open":{still_open}}}')
+        return show.envelope(f'{{"tasks":[{",".join(map(show.ended, ended))}],"open":{still_open}}}')
 
     return views
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Response, request
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from common import json_profile
 from dispatcher.config import DispatcherSettings
@@ -21,7 +21,10 @@ from dispatcher.routes import attempts, body, models, show
 
 PART_BYTES = 2**20
 PARTIAL_BYTES = 64 * 1024
-OUTCOMES = models.Outcome.__pydantic_validator__
+ONE_OUTCOME = models.Outcome.__pydantic_validator__
+OUTCOMES = TypeAdapter(list[models.Outcome]).validator
+Checked = tuple[Outcome | None, str, str]  # or else the verdict, and the reason for it
+STATUS = {status.value: status for status in End}
 
 
 def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
@@ -38,13 +41,13 @@ def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
     @views.post("/submit-results")
     def submit_results() -> Response:
         asked = body.parse(models.Report)
-        checked = [_outcome(value, store_id) for value in asked.outcomes]
+        checked = _outcomes(asked.outcomes, store_id)
         then = _claim(asked.claim, asked.worker_id, asked.instance_id, 0) if asked.claim else None
         good = [bounded(outcome, result_max_bytes) for outcome, _, _ in checked if outcome is not None]
         verdicts, orders, claimed = queue.report(good, asked.instance_id, then)
         rest = f',"claim":{show.claimed(claimed, store_id)}' if claimed else ""
-        told = {"verdicts": _verdicts(asked.outcomes, checked, verdicts), "orders": orders.as_dict()}
-        return show.envelope(f"{json_profile.encode(told)[:-1]}{rest}}}")
+        told = ",".join(_verdicts(asked.outcomes, checked, verdicts))
+        return show.envelope(f'{{"verdicts":[{told}],"orders":{json_profile.encode(orders.as_dict())}{rest}}}')
 
     @views.post("/heartbeat")
     def heartbeat() -> Response:
@@ -118,50 +121,63 @@ def _farewell(beat: models.Heartbeat) -> Death:
     return Death(beat.worker_id, beat.instance_id, beat.worker_id, beat.instance_id, (), ())
 
 
-def _outcome(value: Any, store_id: str) -> tuple[Outcome | None, str, str]:
-    """One outcome for the queue; or None, with the verdict and the reason why it goes no further."""
+def _outcomes(values: list[Any], store_id: str) -> list[Checked]:
+    """Each for the queue, or with the verdict and the reason why it goes no further."""
     try:
-        asked: models.Outcome = OUTCOMES.validate_python(value)
+        return [_outcome(asked, store_id) for asked in OUTCOMES.validate_python(values)]
+    except ValidationError:  # at least one is bad, and harms no other
+        return [_one_outcome(value, store_id) for value in values]
+
+
+def _one_outcome(value: Any, store_id: str) -> Checked:
+    try:
+        return _outcome(ONE_OUTCOME.validate_python(value), store_id)
     except ValidationError as error:
         return None, Verdict.INVALID.value, str(body.fault(error))
+
+
+def _outcome(asked: models.Outcome, store_id: str) -> Checked:
     if asked.store_id != store_id:
         return None, Verdict.FOREIGN.value, ""
     name = LeaseName.parse(asked.lease_id)
     if name is None or asked.task_id not in (None, name.task_id):
         return None, Verdict.UNKNOWN.value, ""
     try:
-        return _checked(asked, name, value), "", ""
+        return _checked(asked, name), "", ""
     except json_profile.JsonError as error:
         return None, Verdict.INVALID.value, f"result: {error}"
 
 
-def _checked(asked: models.Outcome, name: LeaseName, value: dict[str, Any]) -> Outcome:
-    ref = asked.result_ref
+def _checked(asked: models.Outcome, name: LeaseName) -> Outcome:
+    run_ms = None if asked.run_seconds is None else round(asked.run_seconds * 1000)
+    ref, log = asked.result_ref, asked.log
+    if asked.status == "completed" and ref is None:
+        result = json_profile.dump_again(asked.result)
+        return Outcome(name, End.COMPLETED, result, run_ms=run_ms, log=None if log is None else _log(log))
     return Outcome(
         name=name,
-        status=End(asked.status),
-        result=json_profile.dump(value.get("result")) if asked.status == "completed" and ref is None else None,
+        status=STATUS[asked.status],
         upload=None if ref is None else Upload(ref.bytes, ref.sha256, ref.media_type),
         error=asked.error,
-        run_ms=None if asked.run_seconds is None else round(asked.run_seconds * 1000),
+        run_ms=run_ms,
         snooze_ms=round(asked.snooze_seconds * 1000),
-        log=_log(asked.log),
+        log=_log(log),
         retry=asked.retry,
         crashed=asked.crashed,
     )
 
 
-def _verdicts(
-    outcomes: list[Any], checked: list[tuple[Outcome | None, str, str]], verdicts: list[Verdict]
-) -> list[dict[str, Any]]:
+def _verdicts(outcomes: list[Any], checked: list[Checked], verdicts: list[Verdict]) -> Iterator[str]:
+    """What is told of each outcome, as JSON text."""
     decided = iter(verdicts)
-    told = []
     for value, (outcome, refusal, reason) in zip(outcomes, checked, strict=True):
-        verdict = next(decided).value if outcome is not None else refusal
-        lease_id = value.get("lease_id") if isinstance(value, dict) else None
-        shown = lease_id if isinstance(lease_id, str) else None
-        told.append({"lease_id": shown, "verdict": verdict, **({"reason": reason} if reason else {})})
-    return told
+        if outcome is not None:
+            yield f'{{"lease_id":"{value["lease_id"]}","verdict":"{next(decided).value}"}}'
+        else:
+            lease_id = value.get("lease_id") if isinstance(value, dict) else None
+            shown = lease_id if isinstance(lease_id, str) else None
+            told = {"lease_id": shown, "verdict": refusal, **({"reason": reason} if reason else {})}
+            yield json_profile.encode(told)
 
 
 def _parts(digest: Any, limit: int) -> Iterator[bytes]:

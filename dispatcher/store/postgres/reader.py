@@ -14,7 +14,7 @@ from dispatcher.store.postgres.attempts import AttemptReads
 from dispatcher.store.postgres.later import LaterReads
 from dispatcher.store.postgres.queues import BUCKET, SETTINGS, USE
 from dispatcher.store.postgres.workers import OUTPUT
-from dispatcher.store.views import ATTEMPTS, COUNTS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
+from dispatcher.store.views import ATTEMPTS, COUNTS, ENDS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
 # each lane, each priority in it: the head of that level is its oldest
 LEVELS = """WITH RECURSIVE levels (lane, level) AS (
@@ -74,8 +74,7 @@ class PostgresReader(Pages, AttemptReads, LaterReads):
 
     def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
         """Those of the tasks that have ended, as many as fit."""
-        ended = f"{VIEW} WHERE t.id = ANY(%s) AND t.finished_at IS NOT NULL"
-        return fitting(self._each(ended, (list(ids),)), max_bytes) if ids else []
+        return fitting(self._each(f"{ENDS} AND t.id = ANY(%s)", (list(ids),)), max_bytes) if ids else []
 
     def ended_among(self, ids: Sequence[int]) -> list[int]:
         """Those of the tasks that have ended."""

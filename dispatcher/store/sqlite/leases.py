@@ -3,13 +3,14 @@
 import heapq
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import apsw
 
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, State, Success, TaskRow
+from dispatcher.store.sqlite import arrays
 from dispatcher.store.sqlite.counts import Counts
 from dispatcher.store.tally import READY, Tally
 
@@ -17,18 +18,18 @@ TASK = ", ".join(TaskRow._fields)
 ENDED = "task_id, lease, generation, instance, attempt, how, charged, claimed_at, ended_at, error"
 LIVE = "id = ? AND lease = ? AND state = 'in_progress'"
 NO_LEASE = "lease_request = NULL, lease_expires = NULL, lease_length = NULL, lease_provisional = 0, lease_misses = 0"
-GRANTED = """id, lane_id, lease, attempts, max_attempts, timeout_ms, run_at, lease_length,
-    (SELECT data FROM task_data WHERE task_id = tasks.id),
-    (SELECT checkpoint FROM progress WHERE task_id = tasks.id),
-    (SELECT options FROM task_data WHERE task_id = tasks.id)"""
-
-TAKE = f"""UPDATE tasks SET state = 'in_progress', ready = 0, attempts = attempts + 1, started_at = ?, lease = ?,
+GRANTED = """t.id, t.lane_id, t.lease, t.attempts, t.max_attempts, t.timeout_ms, t.run_at, t.lease_length,
+    data, checkpoint, options"""
+WITH_DATA = "CROSS JOIN task_data AS d ON d.task_id = t.id LEFT JOIN progress AS p ON p.task_id = t.id"
+HEAD = f"""SELECT -t.priority, t.run_at, {GRANTED} FROM tasks AS t {WITH_DATA}
+    WHERE t.lane_id = ? AND t.ready = 1 ORDER BY t.priority DESC, t.run_at, t.id"""
+TAKE = """UPDATE tasks SET state = 'in_progress', ready = 0, attempts = attempts + 1, started_at = ?, lease = ?,
     lease_instance = ?, lease_request = ?, lease_expires = ?, lease_length = ?, lease_provisional = ?
-    WHERE id = ? AND ready = 1 RETURNING {GRANTED}"""
-HELD = f"SELECT {GRANTED} FROM tasks WHERE lease_instance = ? AND lease_request = ? AND lease_expires IS NOT NULL"
-HEAD = "SELECT -priority, run_at, id FROM tasks WHERE lane_id = ? AND ready = 1 ORDER BY priority DESC, run_at, id"
+    WHERE id IN carray(?) AND ready = 1"""
+HELD = f"""SELECT {GRANTED} FROM tasks AS t {WITH_DATA}
+    WHERE t.lease_instance = ? AND t.lease_request = ? AND t.lease_expires IS NOT NULL"""
 COMPLETE = f"""UPDATE tasks SET state = 'completed', finished_at = ?, {NO_LEASE}
-    WHERE {LIVE} RETURNING id, lease, lane_id"""
+    WHERE id IN carray(?) AND lease = ? AND state = 'in_progress' RETURNING id, lease, lane_id"""
 LATE = """UPDATE tasks SET state = 'completed', ready = 0, finished_at = ?, lease = ?, lease_instance = ?
     WHERE id = ? AND generation = ? AND state IN ('pending', 'failed')"""
 RECORD_END = f"""INSERT INTO ended_leases ({ENDED}) SELECT id, lease, generation, lease_instance, attempts,
@@ -57,42 +58,40 @@ class LeaseOps(Tally):
 
     # claims
     def take(self, lanes: Sequence[int], limit: int, grant: Grant, room: int = 2**40) -> list[Granted]:
-        """Lease ready tasks of these lanes."""
+        """Lease ready tasks of these lanes; all of one call under one token, which nobody else can guess."""
         filled = [lane for lane in lanes if self.counts.get(lane, READY)]
-        expires = self.now.steady + grant.length
-        terms = (grant.instance, grant.request, expires, grant.length, grant.provisional)
-        heads = self._heads(filled, limit + len(grant.spared))
-        ids = [task_id for task_id in heads if task_id not in grant.spared][:limit] if grant.spared else heads
-        rows = [(self.now.wall, secrets.randbits(63), *terms, task_id) for task_id in ids]
-        granted = self._as_fits(self.db.executemany(TAKE, rows), room) if rows else []
-        for lane_id, n in Counter(task.lane.id for task in granted).items():
+        heads = self._heads(filled, limit, grant.spared, room)
+        if not heads:
+            return []
+        token, expires = secrets.randbits(63), self.now.steady + grant.length
+        terms = (self.now.wall, token, grant.instance, grant.request, expires, grant.length, grant.provisional)
+        self.db.execute(TAKE, (*terms, arrays.numbers(row[0] for row in heads)))
+        lanes_of = self.counts.lanes
+        granted = [
+            Granted(i, lanes_of[lane_id], token, attempts + 1, most, timeout, run_at, grant.length, *rest)
+            for i, lane_id, _, attempts, most, timeout, run_at, _, *rest in heads
+        ]
+        for lane_id, n in Counter(row[1] for row in heads).items():
             self.counts.move(lane_id, State.PENDING.value, State.IN_PROGRESS.value, n)
             self.counts.add(lane_id, READY, -n)
             self._note_starts(lane_id, granted)
         return granted
 
-    def _as_fits(self, taking: apsw.Cursor, room: int) -> list[Granted]:
-        """The cursor leases a task when it is asked for one: what nobody asks for is not taken."""
-        granted = []
-        for row in taking:
-            granted.append(task := self._granted(row))
-            room -= len(task.data) + len(task.checkpoint or "")
-            if room <= 0:
-                taking.close(True)
-                break
-        return granted
-
     def _granted(self, row: Sequence[Any]) -> Granted:
         return Granted(row[0], self.counts.lanes[row[1]], *row[2:])
 
-    def _heads(self, lanes: Sequence[int], limit: int) -> list[int]:
-        """The ids at the head of the lanes; the cursors of several are stepped no further than needed."""
+    def _heads(self, lanes: Sequence[int], limit: int, spared: Collection[int], room: int) -> list[Sequence[Any]]:
+        """The rows at the head of the lanes, as many as have room; the cursors are stepped no further than needed."""
+        heads: list[Sequence[Any]] = []
         if limit <= 0 or not lanes:
-            return []
-        if len(lanes) == 1:
-            return [row[2] for row in self.db.execute(f"{HEAD} LIMIT ?", (lanes[0], limit))]
+            return heads
         cursors = [self.db.execute(HEAD, (lane,)) for lane in lanes]
-        heads = [row[2] for row, _ in zip(heapq.merge(*cursors), range(limit), strict=False)]
+        for _, _, *row in heapq.merge(*cursors) if len(cursors) > 1 else cursors[0]:
+            if row[0] not in spared:
+                heads.append(row)
+                room -= len(row[8]) + len(row[9] or "")
+            if len(heads) == limit or room <= 0:
+                break
         for cursor in cursors:
             cursor.close(True)
         return heads
@@ -138,7 +137,12 @@ class LeaseOps(Tally):
 
     def complete(self, successes: Sequence[Success]) -> set[LeaseName]:
         """Complete the tasks whose live lease is named."""
-        rows: list[Any] = self.db.executemany(COMPLETE, [(self.now.wall, *s.name) for s in successes]).fetchall()
+        of_token: dict[int, list[int]] = {}
+        for success in successes:
+            of_token.setdefault(success.name.token, []).append(success.name.task_id)
+        rows: list[Any] = []
+        for token, ids in of_token.items():
+            rows += self.db.execute(COMPLETE, (self.now.wall, arrays.numbers(ids), token)).fetchall()
         matched = {LeaseName(task_id, token) for task_id, token, _ in rows}
         self.finished += [row[0] for row in rows]
         for lane_id, n in Counter(row[2] for row in rows).items():

@@ -1,6 +1,5 @@
 """Short reads on SQLite, for display and for waiting clients; JSON stays text, times stay milliseconds."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,14 +9,15 @@ from dispatcher.clock import Now
 from dispatcher.model import KeyUse, Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
+from dispatcher.store.sqlite import arrays
 from dispatcher.store.sqlite.attempts import AttemptReads
 from dispatcher.store.sqlite.later import LaterReads
 from dispatcher.store.sqlite.workers import OUTPUT
 from dispatcher.store.tally import READY
-from dispatcher.store.views import ATTEMPTS, COUNTS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
+from dispatcher.store.views import ATTEMPTS, COUNTS, ENDS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
-FINISHED = "SELECT id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL"
-COUNT_OPEN = "SELECT count(*) FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"
+FINISHED = "SELECT id FROM tasks WHERE id IN carray(?) AND finished_at IS NOT NULL"
+COUNT_OPEN = "SELECT count(*) FROM tasks WHERE id IN carray(?) AND finished_at IS NULL"
 NEXT_DUE = """SELECT min(at) FROM (
     SELECT * FROM (SELECT run_at AS at FROM tasks WHERE state = 'pending' AND ready = 0 AND held = 0
         ORDER BY run_at LIMIT 1)
@@ -77,15 +77,15 @@ class SqliteReader(Pages, AttemptReads, LaterReads):
 
     def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
         """Those of the tasks that have ended, as many as fit."""
-        return fitting(self._each(f"{VIEW} WHERE t.id IN ({FINISHED})", (json.dumps(ids),)), max_bytes)
+        return fitting(self._each(f"{ENDS} AND t.id IN carray(?)", (arrays.numbers(ids),)), max_bytes) if ids else []
 
     def ended_among(self, ids: Sequence[int]) -> list[int]:
         """Those of the tasks that have ended."""
-        return [row[0] for row in self.db.execute(FINISHED, (json.dumps(ids),))]
+        return [row[0] for row in self.db.execute(FINISHED, (arrays.numbers(ids),))] if ids else []
 
     def count_open(self, ids: Sequence[int]) -> int:
         """How many of the tasks exist and have not ended."""
-        return int(self.db.execute(COUNT_OPEN, (json.dumps(ids),)).get)
+        return int(self.db.execute(COUNT_OPEN, (arrays.numbers(ids),)).get) if ids else 0
 
     def result_part(self, task_id: int, part: int) -> bytes | None:
         """One part of an uploaded result."""

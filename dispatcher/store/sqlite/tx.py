@@ -1,7 +1,6 @@
 """The operations of one transaction on SQLite: submits, instances, control, housekeeping; leases are in `leases.py`."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import apsw
 
 from dispatcher.clock import Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
+from dispatcher.store.sqlite import arrays
 from dispatcher.store.sqlite.attempts import AttemptOps
 from dispatcher.store.sqlite.bulk import BulkOps
 from dispatcher.store.sqlite.counts import Counts
@@ -21,6 +21,14 @@ from dispatcher.store.touched import Touched
 LEAST_FREE_PAGES = 4096  # 16 MiB: less is kept for what comes next
 WAITING = "state IN ('pending', 'blocked')"
 COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
+INSERT = """INSERT INTO tasks (lane_id, state, ready, held, priority, run_at, max_attempts, timeout_ms, created_at, id)
+    SELECT ?, 'pending', ?, ?, ?, ?, ?, ?, ?, value FROM carray(?)"""
+KNOWN_KEYS = """SELECT idempotency_key, task_id, digest FROM carray(?)
+    CROSS JOIN idempotency_keys ON idempotency_key = value"""
+# columns of fixed width before the key: the id, the digest in hexadecimal
+REMEMBER_KEYS = """INSERT INTO idempotency_keys (idempotency_key, task_id, digest, created_at)
+    SELECT substr(value, 81), CAST(substr(value, 1, 16) AS INTEGER), unhex(substr(value, 17, 64), ' '), ?
+    FROM carray(?)"""
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 
 
@@ -78,37 +86,50 @@ class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps):
 
     def insert(self, tasks: Sequence[NewTask]) -> list[int]:
         """Store tasks as pending."""
-        wall = self.now.wall
+        if not tasks:
+            return []
+        first = 1 + (self.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'tasks'").get or 0)
+        ids = list(range(first, first + len(tasks)))
         held = self._held_first(tasks)
-        ready = [t.run_at <= wall and not h for t, h in zip(tasks, held, strict=True)]
-        rows = [
-            (t.lane_id, r, h, t.priority, t.run_at, t.max_attempts, t.timeout_ms, wall)
-            for t, r, h in zip(tasks, ready, held, strict=True)
-        ]
-        sql = """INSERT INTO tasks (lane_id, state, ready, held, priority, run_at, max_attempts, timeout_ms, created_at)
-                 VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?) RETURNING id"""
-        ids = [row[0] for row in self.db.executemany(sql, rows)]
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for task_id, t, h in zip(ids, tasks, held, strict=True):
+            terms = (t.lane_id, t.run_at <= self.now.wall and not h, h)
+            alike.setdefault((*terms, t.priority, t.run_at, t.max_attempts, t.timeout_ms), []).append(task_id)
+        for terms, of_terms in alike.items():
+            self._insert_alike(terms, of_terms)
         if any(t.key is not None for t in tasks):
-            self._store_keys(ids, tasks, wall)
-        data = [(i, t.data, json.dumps(t.tags) if t.tags else None, t.options) for i, t in zip(ids, tasks, strict=True)]
-        self.db.executemany("INSERT INTO task_data (task_id, data, tags, options) VALUES (?, ?, ?, ?)", data)
-        tags = [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]
-        self.db.executemany("INSERT OR IGNORE INTO task_tags VALUES (?, ?)", tags)
-        for lane_id, n in Counter(task.lane_id for task in tasks).items():
-            self.counts.add(lane_id, State.PENDING.value, n)
-        for lane_id, n in Counter(task.lane_id for task, r in zip(tasks, ready, strict=True) if r).items():
-            self.counts.add(lane_id, READY, n)
+            self._store_keys(ids, tasks, self.now.wall)
+        self._store_data(ids, tasks)
         return ids
+
+    def _insert_alike(self, terms: tuple[Any, ...], ids: list[int]) -> None:
+        lane_id, ready = terms[:2]
+        self.db.execute(INSERT, (*terms, self.now.wall, arrays.numbers(ids)))
+        self.counts.add(lane_id, State.PENDING.value, len(ids))
+        if ready:
+            self.counts.add(lane_id, READY, len(ids))
+
+    def _store_data(self, ids: list[int], tasks: Sequence[NewTask]) -> None:
+        sql = "INSERT INTO task_data (task_id, data) SELECT ? + rowid, value FROM carray(?)"
+        self.db.execute(sql, (ids[0] - 1, arrays.texts([t.data for t in tasks])))
+        more = [(json.dumps(t.tags) if t.tags else None, t.options, i) for i, t in zip(ids, tasks, strict=True)
+                if t.tags or t.options]  # fmt: skip
+        if more:
+            self.db.executemany("UPDATE task_data SET tags = ?, options = ? WHERE task_id = ?", more)
+            tags = [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]
+            self.db.executemany("INSERT OR IGNORE INTO task_tags VALUES (?, ?)", tags)
 
     def known_keys(self, keys: Sequence[str]) -> Mapping[str, tuple[int, bytes]]:
         """The (task_id, digest) of each idempotency key in use."""
-        sql = "SELECT idempotency_key, task_id, digest FROM idempotency_keys WHERE idempotency_key = ?"
-        return {row[0]: (row[1], row[2]) for row in self.db.executemany(sql, [(key,) for key in keys])}
+        if not keys:
+            return {}
+        return {row[0]: (row[1], row[2]) for row in self.db.execute(KNOWN_KEYS, (arrays.texts(keys),))}
 
     def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
         """Bind idempotency keys."""
-        rows = [(*use, self.now.wall) for use in uses]
-        self.db.executemany("INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, 0)", rows)
+        if uses:
+            packed = [f"{task_id:16d}{digest.hex():<64}{key}" for key, task_id, digest in uses]
+            self.db.execute(REMEMBER_KEYS, (self.now.wall, arrays.texts(packed)))
 
     # instances
     def instance(self, instance_id: str) -> Instance | None:
