@@ -91,7 +91,10 @@ def _fill(db: apsw.Connection) -> None:
         ("deadlines", (3, "wait", 1, 2**45, 60_000, 0)),
         ("deadlines", (3, "total", BIG, 2**45, 1, 1)),
         ("blames", ("lab-3", "x", 2**45, ODD)),
-        ("schedules", ("a", "0 3 * * *", "UTC", None, "skip", 0, "{}", ODD, BIG, None, None, None, 1, 2, None, None, None)),
+        (
+            "schedules",
+            ("a", "0 3 * * *", "UTC", None, "skip", 0, "{}", ODD, BIG, None, None, None, 1, 2, None, None, None),
+        ),
         ("schedules", (ODD, None, "UTC", BIG, "all", 1, "{}", "{}", None, 5, BIG, ODD, 1, 2, 3, BIG, ODD)),
         ("unique_keys", (ODD, 1, BIG)),
     ]
