@@ -140,14 +140,15 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls):
 
         While the dispatcher is away its retries come on top of the timeout.
         """
-        return self._until(self._timing.now(), timeout, [task_id], lambda seconds: self._ended(task_id, seconds))
+        started = self._timing.now()
+        return self._until(started, timeout, lambda: [task_id], lambda seconds: self._ended(task_id, seconds))
 
     def results(self, task_ids: Iterable[int], timeout: float | None = None) -> Iterator[Task]:
         """The tasks as they end, each once; raises StillOpen with the rest after `timeout` seconds in all."""
         watch = self.watch(task_ids)
         started = self._timing.now()
-        while watch.open:
-            yield from self._until(started, timeout, watch.open, lambda seconds: watch.round(seconds) or None)
+        while watch:
+            yield from self._until(started, timeout, lambda: watch.open, lambda seconds: watch.round(seconds) or None)
 
     def watch(self, task_ids: Iterable[int]) -> Watch:
         """The waiting for many tasks, round by round, for those who do something in between."""
@@ -208,8 +209,14 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls):
                 return
             query = {**query, "cursor": page["next_cursor"]}
 
-    def _until(self, started: float, timeout: float | None, task_ids: list[int], ask: Callable[[float], T | None]) -> T:
-        """The first answer of `ask(seconds)` that is not None; asks at least once."""
+    def _until(
+        self,
+        started: float,
+        timeout: float | None,
+        rest: Callable[[], list[int]],
+        ask: Callable[[float], T | None],
+    ) -> T:
+        """The first answer of `ask(seconds)` that is not None; asks at least once. Raises StillOpen with the `rest`."""
         deadline = math.inf if timeout is None else started + timeout
         while True:
             left = max(0.0, deadline - self._timing.now())
@@ -217,7 +224,7 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls):
             if answer is not None:
                 return answer
             if self._timing.now() >= deadline:
-                raise StillOpen(task_ids, timeout or 0.0)
+                raise StillOpen(rest(), timeout or 0.0)
 
     def _paced(self, seconds: float, ask: Callable[[float], T | None]) -> T | None:
         """One question, whose empty answer takes its time: a dispatcher that is stopping gives it at once."""

@@ -1,6 +1,7 @@
 """Waiting for the ends of many tasks with few requests."""
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 Task = dict[str, Any]
@@ -19,6 +20,9 @@ class Watch:
         self._ask = ask
         self._open = dict.fromkeys(task_ids)
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     @property
     def open(self) -> list[int]:
         """The ids that are still waited for, the next to be asked about first."""
@@ -29,7 +33,7 @@ class Watch:
 
         With more than WINDOW open, a round waits no more than a second and goes on to others: any of them may end.
         """
-        window = self.open[:WINDOW]
+        window = list(islice(self._open, WINDOW))
         if not window:
             return []
         ended = self._ask(window, min(seconds, LONGEST_WAIT if len(self._open) <= WINDOW else 1.0))

@@ -218,19 +218,21 @@ def _tasks(data: dict[str, Any]) -> list[Task]:
 
 
 def _task(store_id: str, fields: dict[str, Any]) -> Task:
-    lease_id = fields["lease_id"]
+    lease_id, task_id = fields["lease_id"], fields["task_id"]
+    if type(task_id) is not int:
+        raise ValueError(f"task_id {task_id!r}")
     if not lease_id.isprintable() or len(lease_id) > 200:  # it becomes a line of the started note and a part of a URL
         raise ValueError(f"lease_id {lease_id[:200]!r}")
     return Task(
         store_id,
-        fields["task_id"],
+        task_id,
         fields["task_type"],
         fields["task_data"],
         lease_id,
         fields["attempt"],
         fields.get("timeout_seconds"),
         fields.get("checkpoint"),
-        memory_mb=_memory(fields.get("options")),
+        _memory(fields["options"]) if "options" in fields else None,
     )
 
 

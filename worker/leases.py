@@ -8,13 +8,14 @@ definitive verdict, when its outcome went to quarantine, or when the dispatcher 
 
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from worker.children.tasklog import joined
 from worker.model import Task
 
+Name = tuple[str, int]  # of a task: its store's id and its own
 NEWS_CHARS = 8 * 2**20  # of one heartbeat, well below the limit of a request's body
 
 
@@ -27,16 +28,6 @@ class Claim:
     max_tasks: int
     wait_seconds: float
     called: bool = True  # False: the call failed, the number waits to be repeated
-
-
-@dataclass(slots=True)
-class _Held:
-    store_id: str
-    task_id: int
-    started: bool = False
-    finished: bool = False
-    refused: bool = False
-    news: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +51,13 @@ class Leases:
 
     def __init__(self, instance_id: str) -> None:
         self._lock = threading.Lock()
-        self._held: dict[str, _Held] = {}
-        self._by_task: dict[tuple[str, int], str] = {}
+        self._held: dict[str, Name] = {}
+        self._by_task: dict[Name, str] = {}
+        self._started: set[str] = set()
+        self._finished: set[str] = set()
+        self._refused: set[str] = set()
+        self._news: dict[str, Mapping[str, Any]] = {}  # to be told by the next heartbeat
         self._claims: dict[int, Claim] = {}
-        self._news = False
         self._number = self._seq = 0
         self.instance_id = instance_id
         self.store_id: str | None = None  # of the latest answer
@@ -113,13 +107,15 @@ class Leases:
             fresh: list[Task] = []
             twins: list[Task] = []
             for task in tasks:
-                if task.lease_id in self._held:
+                lease_id, name = task.lease_id, (task.store_id, task.task_id)
+                if lease_id in self._held:
                     continue  # an earlier answer to the same claim has come after all
-                twin = self._is_twin(task)
-                self._held[task.lease_id] = _Held(task.store_id, task.task_id)
-                if not twin:
-                    self._by_task[task.store_id, task.task_id] = task.lease_id
-                (twins if twin else fresh).append(task)
+                self._held[lease_id] = name
+                if self._runs(name):
+                    twins.append(task)
+                else:
+                    self._by_task[name] = lease_id
+                    fresh.append(task)
             return fresh, twins
 
     # Lives of leases
@@ -129,46 +125,45 @@ class Leases:
         with self._lock:
             for lease_id, store_id, task_id in leases:
                 if lease_id not in self._held:
-                    self._held[lease_id] = _Held(store_id, task_id, started=True, finished=True)
+                    self._held[lease_id] = store_id, task_id
+                    self._started.add(lease_id)
+                    self._finished.add(lease_id)
                     self._by_task.setdefault((store_id, task_id), lease_id)
 
     def started(self, lease_ids: Iterable[str]) -> None:
         with self._lock:
-            for lease_id in lease_ids:
-                if held := self._held.get(lease_id):
-                    held.started = True
+            self._started.update(self._held.keys() & lease_ids)
 
     def finished(self, lease_ids: Iterable[str]) -> None:
         """Their outcomes are there and wait to be reported."""
         with self._lock:
-            for lease_id in lease_ids:
-                if held := self._held.get(lease_id):
-                    held.finished = True
+            self._finished.update(self._held.keys() & lease_ids)
 
     def refused(self, lease_ids: Iterable[str]) -> None:
         """Their outcomes were answered without a definitive verdict: a new lease of the same task may run."""
         with self._lock:
-            for lease_id in lease_ids:
-                if held := self._held.get(lease_id):
-                    held.refused = True
+            self._refused.update(self._held.keys() & lease_ids)
 
-    def settled(self, lease_ids: Iterable[str]) -> None:
+    def settled(self, lease_ids: Collection[str]) -> None:
         """These need no mention any more."""
         with self._lock:
             for lease_id in lease_ids:
-                held = self._held.pop(lease_id, None)
-                if held and self._by_task.get((held.store_id, held.task_id)) == lease_id:
-                    del self._by_task[held.store_id, held.task_id]
+                name = self._held.pop(lease_id, None)
+                if name is not None and self._by_task.get(name) == lease_id:
+                    del self._by_task[name]
+                self._news.pop(lease_id, None)
+            for marked in (self._started, self._finished, self._refused):
+                marked.difference_update(lease_ids)
 
     def unfinished(self, lease_ids: Iterable[str]) -> list[str]:
         """Those of them that wait or run here."""
         with self._lock:
-            return [one for one in lease_ids if (held := self._held.get(one)) and not held.finished]
+            return [one for one in lease_ids if one in self._held and one not in self._finished]
 
     def open_notes(self) -> list[str]:
         """The started leases that are still held."""
         with self._lock:
-            return [lease_id for lease_id, held in self._held.items() if held.started]
+            return list(self._started)
 
     def idle(self) -> bool:
         """Whether nothing is held and no claim is open: this instance leaves no trace when it ends."""
@@ -180,21 +175,20 @@ class Leases:
     def progressed(self, lease_id: str, update: Mapping[str, Any]) -> None:
         """Keeps the newest progress, note and checkpoint until a heartbeat has carried them."""
         with self._lock:
-            if held := self._held.get(lease_id):
-                held.news = _merged(held.news or {}, update)
-                self._news = True
+            if lease_id in self._held:
+                self._news[lease_id] = _merged(self._news.get(lease_id, {}), update)
 
     def has_news(self) -> bool:
-        return self._news
+        return bool(self._news)
 
     def listings(self) -> list[Listing]:
         """One listing for the store of the latest answer, and one for every other store that leases came from."""
         with self._lock:
             by_store: dict[str | None, list[dict[str, Any]]] = {self.store_id: []}
             told = self._take_news() if self._news else {}
-            for lease_id, held in self._held.items():
+            for lease_id, (store_id, _) in self._held.items():
                 entry = {"lease_id": lease_id, **told.get(lease_id, {})}
-                by_store.setdefault(held.store_id, []).append(entry)
+                by_store.setdefault(store_id, []).append(entry)
             first = self._seq + 1
             self._seq += len(by_store)
             in_flight = list(self._claims)
@@ -207,30 +201,28 @@ class Leases:
         """A heartbeat was not answered: its news are news again, unless newer ones have come."""
         with self._lock:
             for entry in listing.entries:
-                held = self._held.get(entry["lease_id"])
-                if held and len(entry) > 1:
+                lease_id = entry["lease_id"]
+                if len(entry) > 1 and lease_id in self._held:
                     parts = {name: part for name, part in entry.items() if name != "lease_id"}
-                    held.news = _merged(parts, held.news or {})
-                    self._news = True
+                    self._news[lease_id] = _merged(parts, self._news.get(lease_id, {}))
 
-    def _take_news(self) -> dict[str, dict[str, Any]]:
+    def _take_news(self) -> dict[str, Mapping[str, Any]]:
         """What is new, as much as a request has room for; who comes first is another one each time."""
-        items = list(self._held.items())
-        turn = self._seq % len(items) if items else 0
-        told: dict[str, dict[str, Any]] = {}
-        room, self._news = NEWS_CHARS, False
-        for lease_id, held in items[turn:] + items[:turn]:
-            if held.news:
-                room -= len(json.dumps(held.news))
-                if told and room < 0:
-                    self._news = True
-                    break
-                told[lease_id], held.news = held.news, None
+        lease_ids = list(self._news)
+        turn = self._seq % len(lease_ids)
+        told: dict[str, Mapping[str, Any]] = {}
+        room = NEWS_CHARS
+        for lease_id in lease_ids[turn:] + lease_ids[:turn]:
+            room -= len(json.dumps(self._news[lease_id]))
+            if told and room < 0:
+                break
+            told[lease_id] = self._news.pop(lease_id)
         return told
 
-    def _is_twin(self, task: Task) -> bool:
-        other = self._held.get(self._by_task.get((task.store_id, task.task_id), ""))
-        return other is not None and not other.refused
+    def _runs(self, name: Name) -> bool:
+        """Whether a lease of this task is held for which the task runs, ran or waits here."""
+        lease_id = self._by_task.get(name)
+        return lease_id in self._held and lease_id not in self._refused
 
 
 def _merged(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """The data that flows through the worker: claim → supervisor → child → outbox → report."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One leased task as a claim brought it; `data` and `checkpoint` are parsed JSON."""
 
     store_id: str
@@ -21,8 +19,7 @@ class Task:
     cost: int = 1  # of the worker's slots
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What one lease ended in. `body` is the whole outcome as JSON text, just as the report sends it.
 
     `spool` is the file with a result too large to be sent inside the report (see docs/protocol.md).

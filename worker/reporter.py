@@ -40,7 +40,7 @@ _REPORT_TIME, _UPLOAD_TIME = 10.0, 120.0  # seconds for an answer
 _SLOWEST = 256 * 1024  # bytes a second: a report has more time in proportion
 _SMALL = 2**20  # bytes of the entries that share a report: a slow line must not lose much at a time
 _DISK_RETRY = 1.0
-_TICK = 0.25  # how soon it is noticed that the waiting claim has been outgrown
+_TICK = 1.0  # how soon it is noticed that the waiting claim has been outgrown
 _LEAST_AGEING = 60.0  # seconds of refusals before an entry's age is written down again
 
 Opener = Callable[[], Outbox]

@@ -2,13 +2,13 @@
 
 import pytest
 
-from worker.children.framing import COMPLETED, HEAD, MAX_BODY, PROGRESS, STARTED, Frame, FrameError, FrameReader, frame
+from worker.children.framing import COMPLETED, HEAD, MAX_BODY, PROGRESS, STARTED, FrameError, FrameReader, frame
 
 STREAM = frame(STARTED, 1) + frame(PROGRESS, 1, 0.0, b'{"note":"x"}') + frame(COMPLETED, 1, 0.25, b'{"a":1}')
 FRAMES = [
-    Frame(STARTED, 1, 0.0, b""),
-    Frame(PROGRESS, 1, 0.0, b'{"note":"x"}'),
-    Frame(COMPLETED, 1, 0.25, b'{"a":1}'),
+    (STARTED, 1, 0.0, b""),
+    (PROGRESS, 1, 0.0, b'{"note":"x"}'),
+    (COMPLETED, 1, 0.25, b'{"a":1}'),
 ]
 
 

@@ -139,8 +139,8 @@ def test_a_newline_between_tokens_and_odd_text_do_not_break_an_entry(folder: Pat
     outbox = open_outbox(folder)
     pretty = outcome(1)
     odd = outcome(2)
-    object.__setattr__(pretty, "body", json.dumps(json.loads(pretty.body), indent=1))
-    object.__setattr__(odd, "body", odd.body.replace('{"n": 2}', '"\udc80"'))
+    pretty = pretty._replace(body=json.dumps(json.loads(pretty.body), indent=1))
+    odd = odd._replace(body=odd.body.replace('{"n": 2}', '"\udc80"'))
     outbox.put([pretty, odd])
     assert lease_ids(open_outbox(folder)) == [["1-1", "2-1"]]
 

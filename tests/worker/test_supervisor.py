@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from process_helpers import HANDLERS, Bench, Gate, bench, gone, make, wait_for
 
-from worker.children.supervisor import Supervisor, SupervisorSettings
+from worker.children.supervisor import MOST_AHEAD, Supervisor, SupervisorSettings
 
 
 def test_a_task_runs_in_a_child(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_lease_id_that_is_no_file_name_cannot_leave_the_spool(tmp_path: Path) 
     with bench(tmp_path) as b:
         for lease_id in ("../../escaped", "..", "/etc/escaped", "a\0b", "x" * 500):
             task = make("result", {"value": "bytes"})
-            object.__setattr__(task, "lease_id", lease_id)
+            task = task._replace(lease_id=lease_id)
             b.offer(task)
             assert b.sink.body(task)["status"] == "completed"
             spool = b.sink.outcomes[lease_id].spool
@@ -222,7 +222,7 @@ def test_children_are_plain_quiet_and_know_no_token(tmp_path: Path, monkeypatch:
     assert environment["MKL_NUM_THREADS"] == "4"
     assert environment["OMP_NUM_THREADS"] == "1"
     assert seen["stdin"] == "/dev/null"
-    assert seen["descriptors"] == 3 + 3 + 1  # standard ones; line, frames, life; the lock
+    assert seen["descriptors"] == 3 + 4 + 1  # standard ones; texts, tickets, frames, life; the lock
     assert seen["group_leader"]
     assert seen["core"] == 0
     assert seen["oom"] == 500
@@ -244,7 +244,7 @@ def test_wanted_follows_the_measured_length(tmp_path: Path) -> None:
     with bench(tmp_path) as b:
         assert b.supervisor.wanted() == 2
         b.run("echo")
-        assert b.supervisor.wanted() == 1000
+        assert b.supervisor.wanted() == MOST_AHEAD
         gates = [Gate(tmp_path / name) for name in ("a", "b", "c")]
         b.offer(*(gate.task for gate in gates))
         b.sink.wait_begun(gates[0].task, gates[1].task)
@@ -255,7 +255,7 @@ def test_wanted_follows_the_measured_length(tmp_path: Path) -> None:
         for gate in gates:
             gate.open()
         assert b.supervisor.wait_idle(10)
-        assert 2 <= b.supervisor.wanted() < 1000
+        assert 2 <= b.supervisor.wanted() < MOST_AHEAD
 
 
 def test_a_long_task_alone_wants_no_prefetch(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The main program of a child: takes tasks from its line, runs their handlers, says what they ended in.
 
-Its line is a socket of packets whose other user is the supervisor itself, which may take tasks back at any time
-(see `supervisor.py`); so a child reads one packet at a time and announces it, in one write with the end of the task
-before, ahead of running it. It dies with its supervisor in two ways: the kernel kills its whole process group when the
-last writer of the life pipe is gone, busy or not; and its line ends.
+The supervisor may take tasks back from its line at any time (see `line.py`); so a child takes one ticket at a time and
+announces it, in one write with the end of the task before, ahead of running the task. It dies with its supervisor in
+two ways: the kernel kills its whole process group when the last writer of the life pipe is gone, busy or not; and its
+line ends.
 
 It starts in some 20 ms and stays small: nothing is imported before a task needs it.
 """
@@ -18,20 +18,20 @@ import signal
 import sys
 import time
 from _thread import allocate_lock
+from functools import partial
 from typing import Any, NamedTuple
 
 from common.json_profile import JsonError, dump
 from worker.children import framing
 from worker.children.context import Context
-from worker.children.framing import PACKET_BYTES, frame
+from worker.children.framing import frame
 from worker.children.loading import Handler, find, load
-from worker.children.outcomes import explained, failed_fields, outcome_text, spool_path
+from worker.children.outcomes import explained, failed_fields, rest, spool_path
 from worker.children.signs import final_reason, snooze_seconds
 from worker.children.stopping import StopOrder, Stopped
+from worker.children.work import Work, WorkLine
 
 OOM_SCORE = 500  # short of memory, the kernel is to take a child before its supervisor
-
-Fields = dict[str, Any]
 
 
 class Orders(NamedTuple):
@@ -41,14 +41,15 @@ class Orders(NamedTuple):
     spool: str
     inline_bytes: int
     limit_bytes: int
-    line: int
+    texts: int
+    tickets: int
     frames: int
     life: int
     inherited: list[int]
 
 
 class Result(NamedTuple):
-    """How a handler ended, before the task's names are added."""
+    """How a handler ended; `fields` are those of the outcome, each after a comma."""
 
     kind: bytes
     fields: str
@@ -66,90 +67,82 @@ class Child:
         self._handlers: dict[str, Handler] = {}
         self._told = ""  # what the handler logged, as a field of its outcome
         self._lock = allocate_lock()
+        self._line = WorkLine(orders.texts, orders.tickets)
         self._poller = select.poll()
-        self._poller.register(orders.line, select.POLLIN)
+        self._poller.register(orders.tickets, select.POLLIN)
 
     def run(self) -> None:
         """Until the line ends, or the order to stop has come."""
         ended = b""
         while not self._stop.given:
-            packet = self._take()
-            if packet is None:
+            number = self._line.ticket()
+            if number is None:
                 self._send(ended)
                 ended = b""
                 self._poller.poll()
-            elif packet:
-                task = _opened(packet)
-                self._send(ended + frame(framing.STARTED, task["number"]))
-                ended = self._run(task)
+            elif number:
+                work = self._line.work(number)
+                self._send(ended + frame(framing.STARTED, number))
+                ended = self._run(work)
             else:
                 break
         self._send(ended)
-
-    def _take(self) -> bytes | None:
-        """The next packet; None when none waits, empty when there will be no more."""
-        try:
-            return os.read(self._orders.line, PACKET_BYTES)
-        except BlockingIOError:
-            return None
 
     def _send(self, data: bytes) -> None:
         with self._lock:  # a handler's threads may send progress meanwhile
             while data:
                 data = data[os.write(self._orders.frames, data) :]
 
-    def _run(self, task: Fields) -> bytes:
+    def _run(self, work: Work) -> bytes:
         """The frame that ends a task."""
-        number = task["number"]
         try:
-            result = self._limited(task) if "memory_mb" in task else self._attempt(task)
+            result = self._attempt(work) if work.memory_mb is None else self._limited(work)
         except Stopped:
             result = None
         if result is None or self._stop.given:
-            return frame(framing.STOPPED, number)
-        names = {name: task[name] for name in ("store_id", "task_id", "lease_id")}
-        text = outcome_text(names, framing.STATUS[result.kind], result.fields + self._told)
-        return frame(result.kind, number, result.seconds, text.encode())
+            return frame(framing.STOPPED, work.number)
+        text = rest(framing.STATUS[result.kind], result.fields + self._told)
+        return frame(result.kind, work.number, result.seconds, text.encode())
 
-    def _limited(self, task: Fields) -> Result:
+    def _limited(self, work: Work) -> Result:
         """An attempt in which allocations fail that the supervisor may see too late (see `memory.py`)."""
+        assert work.memory_mb is not None
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = task["memory_mb"] * 2 * 2**20 + _data_bytes()
+        wanted = work.memory_mb * 2 * 2**20 + _data_bytes()
         limits = [limit for limit in (wanted, soft) if limit != resource.RLIM_INFINITY]
         resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
         try:
-            return self._attempt(task)
+            return self._attempt(work)
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
-    def _attempt(self, task: Fields) -> Result:
+    def _attempt(self, work: Work) -> Result:
         """Execute a task and write down its result. Whatever the handler raises is its failure, `SystemExit` too."""
-        began = time.monotonic()
-        context = Context(task["checkpoint"], lambda text: self._send_progress(task["number"], text), self._stop)
-        limit = task.get("memory_mb")
+        began, context = time.monotonic(), None
         try:
             self._stop.arm()
-            handler = self._handler(task["task_type"])
+            handler = self._handlers.get(work.task_type) or self._load(work.task_type)
+            if not handler.classic:
+                context = Context(work.checkpoint, partial(self._send_progress, work.number), self._stop)
             began = time.monotonic()
-            value = self._call(handler, task, context)
+            value = self._call(handler, work, context)
             self._stop.disarm()
-            seconds = time.monotonic() - began
-            return self._result(value, handler.classic, task["lease_id"], seconds)
+            return self._result(value, handler.classic, work.lease_id, time.monotonic() - began)
         except Stopped:
             raise
         except BaseException as error:
             self._stop.disarm()
+            limit = work.memory_mb
             reason = f"out of memory (memory_mb = {limit}): " if limit and isinstance(error, MemoryError) else ""
             return _raised(error, time.monotonic() - began, reason)
         finally:
             self._stop.disarm()
-            context.end()
-            self._told = context.told()
+            self._told = "" if context is None else context.end()
 
-    def _call(self, handler: Handler, task: Fields, context: Context) -> Any:
-        payload = handler.payload(task["data"])
+    def _call(self, handler: Handler, work: Work, context: Context | None) -> Any:
+        payload = handler.payload(work.data)
         try:
-            return handler.execute(task["task_id"], payload) if handler.classic else handler.execute(payload, context)
+            return handler.execute(work.task_id, payload) if context is None else handler.execute(payload, context)
         finally:
             if os.getpid() != self._pid:
                 os._exit(1)  # forked by the handler, which returned in both: it must not go on as a second child
@@ -157,13 +150,11 @@ class Child:
     def _send_progress(self, number: int, text: bytes) -> None:
         self._send(frame(framing.PROGRESS, number, 0.0, text))
 
-    def _handler(self, task_type: str) -> Handler:
+    def _load(self, task_type: str) -> Handler:
         """The handler of a type, set up; a failure to load one is not remembered."""
-        handler = self._handlers.get(task_type)
-        if handler is None:
-            handler = load(find(self._orders.folders, task_type))
-            handler.setup()
-            self._handlers[task_type] = handler
+        handler = load(find(self._orders.folders, task_type))
+        handler.setup()
+        self._handlers[task_type] = handler
         return handler
 
     def _result(self, value: Any, classic: bool, lease_id: str, seconds: float) -> Result:
@@ -178,7 +169,7 @@ class Child:
         except JsonError as error:
             return _failure(f"the result cannot be reported: {error}", seconds)
         if len(text) <= self._orders.inline_bytes and len(text.encode()) <= self._orders.inline_bytes:
-            return Result(framing.COMPLETED, f'"result":{text},"run_seconds":{seconds:.6f}', seconds)
+            return Result(framing.COMPLETED, f',"result":{text},"run_seconds":{seconds:.6f}', seconds)
         return self._stored(text.encode(), "application/json", lease_id, seconds)
 
     def _stored(self, data: bytes, media_type: str, lease_id: str, seconds: float) -> Result:
@@ -190,7 +181,7 @@ class Child:
 
         _write_durably(spool_path(self._orders.spool, lease_id, ".bin"), data)
         reference = dump({"bytes": len(data), "sha256": sha256(data).hexdigest(), "media_type": media_type})
-        return Result(framing.STORED, f'"result_ref":{reference},"run_seconds":{seconds:.6f}', seconds)
+        return Result(framing.STORED, f',"result_ref":{reference},"run_seconds":{seconds:.6f}', seconds)
 
 
 def _data_bytes() -> int:
@@ -213,19 +204,10 @@ def _raised(error: BaseException, seconds: float, prefix: str = "") -> Result:
     except ValueError as wrong:
         return _failure(explained(wrong), seconds)
     if snooze is not None:
-        fields = f'"snooze_seconds":{snooze:.3f},"run_seconds":{seconds:.6f}'
+        fields = f',"snooze_seconds":{snooze:.3f},"run_seconds":{seconds:.6f}'
         return Result(framing.SNOOZED, fields, seconds)
     reason = final_reason(error)
     return _failure(prefix + explained(error, reason or ""), seconds, retry=reason is None)
-
-
-def _opened(packet: bytes) -> Fields:
-    """The task in a packet; one too large for a packet lies in a file that the packet names."""
-    task: Fields = json.loads(packet)
-    if "file" in task:
-        with open(task["file"], "rb") as file:
-            task = json.loads(file.read())
-    return task
 
 
 def _write_durably(path: str, data: bytes) -> None:
@@ -254,7 +236,7 @@ def die_with_supervisor(life: int) -> None:
 
 def _be_a_good_process(orders: Orders) -> None:
     die_with_supervisor(orders.life)
-    for descriptor in (orders.line, orders.frames, orders.life, *orders.inherited):
+    for descriptor in (orders.texts, orders.tickets, orders.frames, orders.life, *orders.inherited):
         os.set_inheritable(descriptor, False)  # ours alone: a program that a handler starts must not hold them
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable()

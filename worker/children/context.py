@@ -67,19 +67,14 @@ class Context:
         print(text, flush=True)  # noqa: T201 - standard output is captured, it is where a handler's lines belong
         self._update({}, str(text))
 
-    def end(self) -> None:
-        """Send what is held; nothing leaves afterwards."""
-        if not self._held and not self._log.pending and self._timer is None:
-            self._ended = True
-            return
+    def end(self) -> str:
+        """Send what is held; nothing leaves afterwards. Returns the whole log as a field of the outcome, or nothing:
+        no heartbeat may have carried its last lines."""
         with self._lock:
-            self._flush()
             self._ended = True
+            self._flush()
             if self._timer is not None:
                 self._timer.cancel()
-
-    def told(self) -> str:
-        """The whole log as a field of the outcome: no heartbeat may have carried its last lines."""
         log = self._log.whole()
         return "" if log is None else f',"log":{dump(log)}'
 

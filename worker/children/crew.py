@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, Literal
 
-from worker.children.framing import ENDS, PROGRESS, STARTED, STOPPED, Frame, FrameError
+from worker.children.framing import PROGRESS, STARTED, STOPPED, Frame, FrameError
 from worker.children.ledger import RELEASED, Ending, Held, Ledger, News
 from worker.children.memory import MIB, MemoryWatch, left_over
 from worker.children.pace import Pace
@@ -22,6 +22,8 @@ from worker.model import Task
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 PATIENCE = 3  # children in a row that came to nothing, before waiting tasks are given back
+READING_PAUSE = 0.003
+TASK_SECONDS = 20e-6  # the least that a task takes a child
 LAST_CHUNKS = 32  # of a dead child's output: what it started may go on printing
 
 log = logging.getLogger(__name__)
@@ -138,6 +140,11 @@ class Crew:
         times += [child.idle_since + self._settings.idle_seconds for child in self._unneeded()]
         return min(*times, self._memory.next_look(self.children))
 
+    def pause(self) -> float:
+        """Seconds for which nothing needs to be heard: every child that works has tasks before it for longer."""
+        ahead = min((len(child.line) for child in self.children if not child.idle), default=0)
+        return min(READING_PAUSE, ahead * TASK_SECONDS)
+
     @property
     def _short(self) -> bool:
         return len(self.children) < self._needed() and not self._closing
@@ -249,8 +256,7 @@ class Crew:
     def _read(self, child: ChildProcess) -> None:
         try:
             frames = child.read_frames()
-            for frame in frames or ():
-                self._heed(child, frame)
+            self._heed(child, frames or ())
         except (FrameError, ValueError) as error:
             child.fault = f"child broke its pipe: {error}"
             child.kill()
@@ -269,17 +275,19 @@ class Crew:
                 if not child.read_output():
                     return
 
-    def _heed(self, child: ChildProcess, frame: Frame) -> None:
-        held = child.current
-        if frame.kind == STARTED:
-            self._begin(child, frame.number)
-        elif held is None or held.number != frame.number:
-            if frame.kind != PROGRESS:  # a thread may outlive its task; an outcome cannot
-                raise FrameError(f"task {frame.number} is not the one that runs")
-        elif frame.kind == PROGRESS:
-            self._ledger.progressed(held, frame.body)
-        elif frame.kind in ENDS:
-            self._end(child, held, frame)
+    def _heed(self, child: ChildProcess, frames: Iterable[Frame]) -> None:
+        for frame in frames:
+            kind, number, _, body = frame
+            held = child.current
+            if kind == STARTED:
+                self._begin(child, number)
+            elif held is None or held.number != number:
+                if kind != PROGRESS:  # a thread may outlive its task; an outcome cannot
+                    raise FrameError(f"task {number} is not the one that runs")
+            elif kind == PROGRESS:
+                self._ledger.progressed(held, body)
+            else:
+                self._end(child, held, frame)
 
     def _begin(self, child: ChildProcess, number: int) -> None:
         if not child.line or child.line[0].number != number or child.current is not None:
@@ -288,18 +296,19 @@ class Crew:
         self._ledger.started(held)
         if held.task.memory_mb is not None:
             child.left_over = left_over(child)
-        child.deadline = held.started_at + (held.task.timeout_seconds or math.inf)
+        if held.task.timeout_seconds:
+            child.deadline = held.started_at + held.task.timeout_seconds
         child.forget_output()
         if held.ending is not None and not child.doomed:
             self._halt(child)
 
     def _end(self, child: ChildProcess, held: Held, frame: Frame) -> None:
+        kind, _, seconds, _ = frame
         child.current, child.deadline = None, math.inf
         child.ran += 1
-        child.idle_since = time.monotonic()
         self.failures = 0
-        if frame.kind != STOPPED:
-            self.pace.note(held.task.task_type, frame.seconds)
+        if kind != STOPPED:
+            self.pace.note(held.task.task_type, seconds)
             self._ledger.settle(held, frame)
         elif held.ending is not None:
             self._ledger.settle_by(held, held.ending)
@@ -307,5 +316,7 @@ class Crew:
             self._sharing.put_back([held])  # the order was meant for the task before
         if child.doomed:
             child.kill()  # what it was to stop has ended; should it have begun another, that runs elsewhere
-        elif child.idle and not child.allowance:
-            self._dismiss(child)
+        elif not child.line:
+            child.idle_since = time.monotonic()
+            if not child.allowance:
+                self._dismiss(child)

@@ -2,19 +2,17 @@
 
 A frame is a head of 17 bytes and a text: the text's length, a kind, the task's number, seconds, then JSON in UTF-8.
 The head is binary so that the supervisor learns what it must know without parsing a result; the text of an outcome
-passes through it untouched. In the other direction each task is one packet of JSON (see `supervisor.py`).
+passes through it untouched. In the other direction tasks come by their line (`line.py`).
 """
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 HEAD = struct.Struct(">IcId")
 MAX_BODY = 16 * 1024 * 1024
-PACKET_BYTES = 64 * 1024
 
 STARTED = b"S"  # the task begins; no text
-COMPLETED = b"C"  # the text is the outcome
+COMPLETED = b"C"  # the text is the rest of the outcome, after the names (`outcomes.py`)
 STORED = b"L"  # completed; the result lies in the spool, the text is the outcome that refers to it
 FAILED = b"F"  # the text is the outcome
 SNOOZED = b"Z"  # the handler asks to be run later; the text is the outcome
@@ -29,13 +27,7 @@ class FrameError(Exception):
     """The bytes are not frames, or not the frames that may come now."""
 
 
-class Frame(NamedTuple):
-    """One frame as it was read; `seconds` is how long the handler ran, in frames that end a task."""
-
-    kind: bytes
-    number: int
-    seconds: float
-    body: bytes
+Frame = tuple[bytes, int, float, bytes]  # kind, number, seconds that the handler ran (if it ends a task), text
 
 
 def frame(kind: bytes, number: int, seconds: float = 0.0, body: bytes = b"") -> bytes:
@@ -56,13 +48,12 @@ class FrameReader:
         if self._rest:
             data = self._rest + data
         at, size = 0, len(data)
-        while size - at >= HEAD.size:
+        while (begin := at + HEAD.size) <= size:
             length, kind, number, seconds = HEAD.unpack_from(data, at)
             if length > MAX_BODY or kind not in KINDS:
                 raise FrameError(f"not a frame: kind {kind!r}, length {length}")
-            end = at + HEAD.size + length
-            if end > size:
+            if (end := begin + length) > size:
                 break
-            yield Frame(kind, number, seconds, data[at + HEAD.size : end])
+            yield kind, number, seconds, data[begin:end]
             at = end
         self._rest = data[at:]

@@ -10,8 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from worker.children.framing import PACKET_BYTES, STATUS, STORED, Frame
-from worker.children.outcomes import failed_fields, outcome_text, spool_path
+from worker.children.framing import STATUS, STORED, Frame
+from worker.children.line import LONGEST
+from worker.children.outcomes import failed_fields, names, quoted, rest, spool_path
 from worker.model import Outcome, Task
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ RELEASED = Ending("released")
 class Held:
     """A task of ours; `child` has it in its line or runs it, `ending` is set once it is to stop.
 
-    `packet` is what goes into a child's line; a large task lies in a file that the packet names.
+    `text` is what goes into a child's line; a large task lies in a file that the text names.
     """
 
     task: Task
     number: int
-    packet: bytes
+    text: str
     large: bool = False
     child: "ChildProcess | None" = None
     ending: Ending | None = None
@@ -64,7 +65,7 @@ class Ledger:
     def __init__(self, spool: Path) -> None:
         self._spool = spool
         self._held: dict[str, Held] = {}
-        self._numbers = count(1)
+        self._numbers = count()
         self._news = News()
 
     def enter(self, tasks: Iterable[Task]) -> list[Held]:
@@ -75,19 +76,19 @@ class Ledger:
         if task.lease_id in self._held:
             self._news.settled += task.cost
             return None
-        number = next(self._numbers) & 0xFFFFFFFF
-        held = self._held[task.lease_id] = Held(task, number, _packed(task, number))
-        held.large = len(held.packet) > PACKET_BYTES
+        number = 1 + next(self._numbers) % 0xFFFFFFFF
+        held = self._held[task.lease_id] = Held(task, number, _text(task, number))
+        held.large = len(held.text) > LONGEST
         return held if not held.large or self._put_in_file(held) else None
 
     def _put_in_file(self, held: Held) -> bool:
         path = self._file(held, ".in")
         try:
-            path.write_bytes(held.packet)
+            path.write_text(held.text)
         except OSError as error:
             self.settle_by(held, Ending("failed", f"the task cannot be handed to a child: {error}"))
             return False
-        held.packet = _ENCODER.encode({"file": str(path)}).encode()
+        held.text = _ENCODER.encode([held.number, str(path)])
         return True
 
     def find(self, lease_id: str) -> Held | None:
@@ -108,10 +109,10 @@ class Ledger:
 
     def settle(self, held: Held, frame: Frame) -> None:
         """It ended with an outcome made by its child; raises ValueError when that is no text."""
-        status = STATUS[frame.kind]
-        spool = self._file(held, ".bin") if frame.kind == STORED else None
-        task = held.task
-        self._close(held, Outcome(task.lease_id, task.task_type, status, frame.body.decode(), frame.seconds, spool))
+        kind, _, seconds, body = frame
+        task, spool = held.task, self._file(held, ".bin") if kind == STORED else None
+        text = names(task.store_id, task.task_id, task.lease_id) + body.decode()
+        self._close(held, Outcome(task.lease_id, task.task_type, STATUS[kind], text, seconds, spool))
 
     def settle_by(self, held: Held, ending: Ending) -> None:
         """It ended without its child's word; what that left in the spool is void."""
@@ -120,9 +121,8 @@ class Ledger:
             seconds = time.monotonic() - held.started_at
             _remove(self._file(held, ".bin"))
         task, status = held.task, ending.status
-        names = {"store_id": task.store_id, "task_id": task.task_id, "lease_id": task.lease_id}
         fields = failed_fields(ending.error, seconds, crashed=ending.crashed) if status == "failed" else ""
-        text = outcome_text(names, status, fields)
+        text = names(task.store_id, task.task_id, task.lease_id) + rest(status, fields)
         self._close(held, None if status == "lost" else Outcome(task.lease_id, task.task_type, status, text, seconds))
 
     def news(self) -> News:
@@ -147,17 +147,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _packed(task: Task, number: int) -> bytes:
-    memory = {} if task.memory_mb is None else {"memory_mb": task.memory_mb}
-    return _ENCODER.encode(
-        {
-            "number": number,
-            "store_id": task.store_id,
-            "task_id": task.task_id,
-            "task_type": task.task_type,
-            "data": task.data,
-            "lease_id": task.lease_id,
-            "checkpoint": task.checkpoint,
-            **memory,
-        }
-    ).encode()
+def _text(task: Task, number: int) -> str:
+    """The fields of a `Work`."""
+    data = "{}" if task.data == {} else _ENCODER.encode(task.data)
+    checkpoint = "null" if task.checkpoint is None else _ENCODER.encode(task.checkpoint)
+    memory = "null" if task.memory_mb is None else task.memory_mb
+    return f"[{number},{task.task_id},{quoted(task.task_type)},{data},{quoted(task.lease_id)},{checkpoint},{memory}]"

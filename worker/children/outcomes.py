@@ -7,24 +7,30 @@ import json
 import os
 import re
 from hashlib import sha256
-from typing import Any
+from json.encoder import encode_basestring_ascii
 
 ERROR_BYTES = 64 * 1024
 _OURS = os.path.dirname(__file__)
 _SUMMARY_BYTES = 4 * 1024
 _FILE_NAME = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
+quoted = encode_basestring_ascii  # a JSON string
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 
 
-def outcome_text(names: dict[str, Any], status: str, fields: str = "") -> str:
-    """An outcome as JSON text; `names` are store_id, task_id, lease_id; `fields` is `"name":value,…` as text."""
-    return f'{_ENCODER.encode(names)[:-1]},"status":"{status}"{"," if fields else ""}{fields}}}'
+def names(store_id: str, task_id: int, lease_id: str) -> str:
+    """How the text of an outcome begins."""
+    return f'{{"store_id":{quoted(store_id)},"task_id":{task_id},"lease_id":{quoted(lease_id)},'
+
+
+def rest(status: str, fields: str = "") -> str:
+    """How it goes on and ends; `fields` is `,"name":value,…` as text."""
+    return f'"status":"{status}"{fields}}}'
 
 
 def failed_fields(error: str, seconds: float, *, retry: bool = True, crashed: bool = False) -> str:
     """The fields of a failed outcome; without `retry` it is final, `crashed`: it took its child with it."""
     more = ("" if retry else ',"retry":false') + (',"crashed":true' if crashed else "")
-    return f'"error":{_ENCODER.encode(clean(error))},"run_seconds":{seconds:.6f}{more}'
+    return f',"error":{_ENCODER.encode(clean(error))},"run_seconds":{seconds:.6f}{more}'
 
 
 def clean(text: str, limit: int = ERROR_BYTES) -> str:

@@ -14,13 +14,10 @@ class Pace:
 
     def note(self, task_type: str, seconds: float) -> None:
         """One task ran for so long."""
-        self._by_type[task_type] = _moved(self._by_type.get(task_type), seconds)
-        self.mean = _moved(self.mean, seconds)
+        known = self._by_type.get(task_type, seconds)
+        self._by_type[task_type] = known + _WEIGHT * (seconds - known)
+        self.mean = seconds if self.mean is None else self.mean + _WEIGHT * (seconds - self.mean)
 
     def expected(self, task_type: str) -> float:
         """Seconds that a task of this type will take; infinite while nothing is known."""
         return self._by_type.get(task_type, math.inf)
-
-
-def _moved(mean: float | None, value: float) -> float:
-    return value if mean is None else mean + _WEIGHT * (value - mean)

@@ -105,13 +105,14 @@ class Sharing:
         return self._slots - sum(_occupied(other) for other in children if other is not child)
 
     def _give(self, child: ChildProcess, share: int, slots: int) -> None:
-        load = self._load(child)
-        for _ in range(min(share, child.allowance, GROUP_TASKS - len(child.line))):
-            if self._waiting[0].task.cost > slots:
-                return
-            load += self._expected(self._waiting[0])
-            if (load > GROUP_SECONDS and not child.idle) or not child.send(self._waiting[0]):
-                return
+        group: list[Held] = []
+        load, expected = self._load(child), self._pace.expected
+        for held in islice(self._waiting, min(share, child.allowance, GROUP_TASKS - len(child.line))):
+            load += expected(held.task.task_type)
+            if held.task.cost > slots or (load > GROUP_SECONDS and (group or not child.idle)):
+                break
+            group.append(held)
+        for _ in range(child.send(group)):
             self._waiting.popleft()
 
 

@@ -4,18 +4,21 @@ One thread, started here, owns the children and everything that changes (`crew.p
 into a deque and write a byte into the wake pipe. The thread sleeps in a selector over the children's pipes and ends,
 and until the next deadline; deadlines are monotonic.
 
-    supervisor thread ── line: one packet a task ──▶ child          `process.py`, `child.py`
+    supervisor thread ── line: texts in groups, a ticket a task ──▶ child      `line.py`, `work.py`
                       ◀── frames: started, ended, progress ──       `framing.py`
                       ◀── output: stdout and stderr, last 64 KiB ──
                       ─── life: nothing; its end kills the child's process group
 
-*The line* is a socket of packets between supervisor and child of which the supervisor keeps **both** ends. The child
-reads one packet when it begins a task; whatever it has not read the supervisor can read back, one whole task at a
-time, whatever the child is doing, if only sleeping in C code. So a child may have hundreds of short tasks before it
-(`sharing.py`), and yet none of them is stuck behind a long one, charged for a crash, or started after a release.
+*The line* ends in a pipe of tickets of which the supervisor keeps **both** ends. The child reads one ticket when it
+begins a task; whatever it has not read the supervisor can read back, one task at a time, whatever the child is doing,
+if only sleeping in C code. So a child may have hundreds of short tasks before it (`sharing.py`), and yet none of them
+is stuck behind a long one, charged for a crash, or started after a release.
+
+*While children have many short tasks before them* the thread looks at their frames only every few milliseconds, so
+that it hears of many tasks at a time; to be woken for each would cost more than the tasks.
 
 *A start is announced* before the handler runs, in one write with the end of the task before. Of the tasks of a child
-that dies, only the announced one is charged; a task that was read but not announced was not begun.
+that dies, only the announced one is charged; a task that was taken but not announced was not begun.
 
 *The end of a child* is seen through its pidfd, not the end of a pipe, which a grandchild may hold open. Then its
 process group is killed, and whatever left the group (`leftovers.py`); then it is reaped and replaced.
@@ -38,7 +41,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from threading import Condition, Thread
 from typing import Any, Literal, Protocol
@@ -51,7 +54,7 @@ from worker.children.process import (
 from worker.model import Outcome, Task
 
 LOOKAHEAD = 0.25
-MOST_AHEAD = 1000
+MOST_AHEAD = 2000  # two full claims: one runs while the report of the other is answered
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +112,8 @@ class Supervisor:
 
     def offer(self, tasks: Sequence[Task]) -> None:
         """Take tasks; they run in this order as children get free. A lease that is held already is ignored."""
-        tasks = [self._priced(task) for task in tasks]
+        if self._costs or self._settings.memory_mb:
+            tasks = [self._priced(task) for task in tasks]
         with self._changed:
             taken = self._fitting(tasks) if self._costs else len(tasks)
             self._held += sum(task.cost for task in tasks)
@@ -121,7 +125,7 @@ class Supervisor:
         """A task with the limits that are its own by default."""
         cost = min(self._costs.get(task.task_type, 1), self._settings.concurrency)
         memory = task.memory_mb or self._settings.memory_mb
-        return task if (cost, memory) == (1, task.memory_mb) else replace(task, cost=cost, memory_mb=memory)
+        return task if (cost, memory) == (1, task.memory_mb) else task._replace(cost=cost, memory_mb=memory)
 
     def _fitting(self, tasks: Sequence[Task]) -> int:
         """How many of the tasks there are slots for; a claim counts tasks and cannot know what they will cost."""
@@ -221,6 +225,8 @@ class Supervisor:
 
     def _round(self) -> None:
         self._tell(self._crew.tend())
+        if (pause := self._crew.pause()) > 0:
+            time.sleep(pause)
         wait = self._crew.next_deadline() - time.monotonic()
         for key, _ in self._selector.select(None if wait == math.inf else max(0.0, wait)):
             if self._selector.get_map().get(key.fd) is key:  # else one before it in this list ended its child
