@@ -6,13 +6,12 @@ In one process on SQLite, so that the figure is the store's own and not that of 
 a task every few milliseconds, first alone, then while the action runs over all the other tasks.
 """
 
-import argparse
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-from report import ROOT, tell
+from report import ROOT, arguments, tell
 
 from dispatcher.model import End, LeaseName, TaskFilter
 from dispatcher.queue import Queue, bulk
@@ -66,11 +65,11 @@ def act(queue: Queue, action: str, over: threading.Event) -> tuple[int, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--action", choices=["cancel", "retry", "delete"], default="cancel")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+    with tempfile.TemporaryDirectory(prefix=".taskmill-", dir=ROOT) as folder:
         store = SqliteStore(Path(folder) / "queue.db")
         queue = Queue(store)
         fill(queue, options.tasks, options.action)

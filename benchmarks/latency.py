@@ -1,26 +1,33 @@
-"""Submit to result on an idle system: one task at a time, the result seen by the waiting client.
+"""Submit to result, the result seen by the waiting client: one task at a time, on an idle system and on a busy one.
 
     python benchmarks/latency.py [--tasks 300]
 
-Beside it the fsync of the same disk in the same run, since each task waits for a few of them.
+Busy: another client has tasks of 20 ms of pure Python run one after the other, which takes about half of the two
+children's time. Beside it the fsync of the same disk in the same run, since each task waits for a few of them.
 """
 
-import argparse
 import os
 import statistics
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from report import ROOT, tell
+from handlers.burn_task import rounds_of
+from report import HANDLERS, ROOT, arguments, spread, tell
 
+from client import Client
 from client.testing import LocalCluster
 
+CHILDREN, LOAD_S, WARM, FSYNCS = 2, 0.02, 20, 200
 
-def fsync_ms(folder: Path, n: int = 200) -> float:
+
+def fsync_ms(folder: Path) -> float:
     """The median fsync after a 4 KiB append, milliseconds."""
     times = []
     with (folder / "fsync").open("ab", buffering=0) as file:
-        for _ in range(n):
+        for _ in range(FSYNCS):
             file.write(b"x" * 4096)
             began = time.perf_counter()
             os.fsync(file.fileno())
@@ -28,30 +35,48 @@ def fsync_ms(folder: Path, n: int = 200) -> float:
     return statistics.median(times)
 
 
+def singles(client: Client, tasks: int) -> list[float]:
+    """Milliseconds of each."""
+    times = []
+    for _ in range(WARM + tasks):
+        began = time.perf_counter()
+        assert client.result(client.submit("noop")) == {}
+        times.append((time.perf_counter() - began) * 1000)
+    return times[WARM:]
+
+
+@contextmanager
+def load(url: str) -> Iterator[list[float]]:
+    """Tasks that take half of the children's time meanwhile; what they took, seconds."""
+    rounds, over, spent = rounds_of(LOAD_S), threading.Event(), list[float]()
+
+    def feed() -> None:
+        with Client(url) as client:
+            while not over.is_set():
+                spent.append(client.result(client.submit("burn", {"rounds": rounds}))["cpu_seconds"])
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        yield spent
+    finally:
+        over.set()
+        feeder.join()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=300)
     options = parser.parse_args()
-    times = []
-    with LocalCluster(1, 2, parent=ROOT) as running:
-        for _ in range(options.tasks + 20):
-            began = time.perf_counter()
-            assert running.client.result(running.client.submit("noop")) == {}
-            times.append((time.perf_counter() - began) * 1000)
-        disk = fsync_ms(running.folder)
-    times = sorted(times[20:])
-    at = [times[int(share * len(times))] for share in (0.5, 0.95, 0.99)]
-    tell(
-        "latency",
-        {
-            "tasks": options.tasks,
-            "p50_ms": at[0],
-            "p95_ms": at[1],
-            "p99_ms": at[2],
-            "max_ms": times[-1],
-            "fsync_p50_ms": disk,
-        },
-    )
+    with LocalCluster(1, CHILDREN, {"TASKS_PATH": str(HANDLERS)}, ROOT) as farm:
+        idle = singles(farm.client, options.tasks)
+        disk = fsync_ms(farm.folder)
+        began = time.monotonic()
+        with load(farm.client.url) as spent:
+            busy = singles(farm.client, options.tasks)
+        share = sum(spent) / CHILDREN / (time.monotonic() - began)
+    told = {"tasks": options.tasks, "fsync_p50_ms": disk, **spread(idle)}
+    tell("latency", {**told, "load_share": share, **{f"busy_{name}": ms for name, ms in spread(busy).items()}})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ lateness is from the tick to the commit of its task.
 
 import argparse
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -18,11 +17,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from report import ROOT, tell
-
-sys.path.insert(0, str(ROOT / "tests"))
-
-from postgres_server import Schemas, running
+import services
+from report import ROOT, arguments, spread, tell
 
 from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.recurring import Recurring
@@ -39,7 +35,6 @@ from dispatcher.store.base import Store
 from dispatcher.store.postgres import PostgresStore
 from dispatcher.store.sqlite import SqliteStore
 
-DURABLE = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "shared_buffers": "512MB"}
 BULK, DAY_MS, WINDOW_MS, TICKS_S = 10_000, 86_400_000, 10_000, 9
 
 
@@ -81,7 +76,7 @@ def collect(queue: Queue, number: int, late: list[float]) -> None:
             )
 
 
-def tasks_for_later(queues: list[Queue], number: int) -> dict[str, object]:
+def tasks_for_later(queues: list[Queue], number: int) -> dict[str, float]:
     """Submit at the last dispatcher, claim at the first."""
     late: list[float] = []
     collector = threading.Thread(target=collect, args=(queues[0], number, late))
@@ -92,7 +87,7 @@ def tasks_for_later(queues: list[Queue], number: int) -> dict[str, object]:
     return spread(late)
 
 
-def ticks(queues: list[Queue], number: int) -> dict[str, object]:
+def ticks(queues: list[Queue], number: int) -> dict[str, float]:
     """Schedules whose ticks all come at once."""
     schedules = Schedules(queues[0])
     for n in range(number):
@@ -104,14 +99,6 @@ def ticks(queues: list[Queue], number: int) -> dict[str, object]:
     made = {name: [t["created_at"] for t in queues[0].tasks(TaskFilter(tag=name), None, 500)][::-1] for name in due}
     late = [float(at - due[name] - 2000 * n) for name, times in made.items() for n, at in enumerate(times)]
     return {"fired": len(late), **spread(late)}
-
-
-def spread(late: list[float]) -> dict[str, object]:
-    ordered = sorted(late)
-    return {
-        **{f"p{share}_ms": float(ordered[len(ordered) * share // 100]) for share in (50, 95, 99)},
-        "max_ms": float(ordered[-1]),
-    }
 
 
 def measure(name: str, stores: list[Store], options: argparse.Namespace) -> None:
@@ -130,16 +117,16 @@ def measure(name: str, stores: list[Store], options: argparse.Namespace) -> None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--future", type=int, default=1_000_000)
     parser.add_argument("--tasks", type=int, default=300)
     parser.add_argument("--schedules", type=int, default=200)
     parser.add_argument("--url")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+    with tempfile.TemporaryDirectory(prefix=".taskmill-", dir=ROOT) as folder:
         measure("sqlite", [SqliteStore(Path(folder) / "queue.db")], options)
     with ExitStack() as stack:
-        schemas = Schemas(options.url or stack.enter_context(running(DURABLE, Path("/tmp"))).url)
+        schemas = services.Schemas(options.url or stack.enter_context(services.postgres()).url)
         stack.callback(schemas.drop)
         url = schemas.new()
         measure("postgresql", [PostgresStore(url), PostgresStore(url)], options)

@@ -16,14 +16,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-
-from report import ROOT, tell
-
-sys.path.insert(0, str(ROOT / "tests"))
 
 import psycopg
-from postgres_server import Schemas, running
+import services
+from report import arguments, tell
+from services import Schemas
 
 from dispatcher.model import End, LeaseName
 from dispatcher.queue import Queue
@@ -32,7 +29,6 @@ from dispatcher.queue.report import Outcome
 from dispatcher.queue.submit import Submission
 from dispatcher.store.postgres import PostgresStore
 
-DURABLE = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "shared_buffers": "512MB"}
 SUBMIT, SIZES = 5_000, (10_000, 100_000, 1_000_000)
 
 
@@ -169,7 +165,7 @@ def old_snapshot_cost(queue: Queue, options: argparse.Namespace, before: float) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--url")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=3)
@@ -184,7 +180,7 @@ def main() -> None:
     elif options.url:
         measure(options.url, options)
     else:
-        with running(DURABLE, Path("/tmp")) as server:
+        with services.postgres() as server:
             measure(server.url, options)
 
 

@@ -7,13 +7,12 @@ that were begun again, in all rounds, `done_twice` those that came to their end 
 kill until the last of them was begun again. All other settings are at their defaults.
 """
 
-import argparse
 import statistics
 import time
 from collections import Counter
 from pathlib import Path
 
-from report import ROOT, tell
+from report import ROOT, arguments, tell
 
 from client.testing import LocalCluster
 
@@ -54,7 +53,7 @@ def count(ledger: Path, killed: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=500)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2], help="children of each worker")

@@ -1,42 +1,78 @@
-"""No-op tasks end to end: bulk submit, child processes, durable commits, every result read back and checked.
+"""Tasks end to end: submits, child processes, durable commits, every result read back and checked.
 
-    python benchmarks/throughput.py [--tasks 10000] [--rounds 5] [--concurrency 2] [--workers 1]
+    python benchmarks/throughput.py [--tasks 10000] [--rounds 5] [--children 1 2 4] [--types noop nap] [--singles 1000]
 
-A round is timed from the first submit until the last result was read; the figure is the median over the rounds.
+One worker with so many children each time. A round is timed from the first submit until the last result was read; the
+figures are medians over the rounds. `bulk` submits all at once; `single` submits `--singles` tasks one by one, each
+acknowledged before the next. A nap sleeps for a millisecond.
 """
 
 import argparse
 import statistics
 import time
+from typing import Any
 
-from report import ROOT, tell
+from report import ROOT, arguments, tell
 
 from client.testing import LocalCluster
 
+TYPES: dict[str, dict[str, Any]] = {
+    "noop": {"task_type": "noop", "task_data": {}},
+    "nap": {"task_type": "sleep", "task_data": {"seconds": 0.001}},
+}
+RESULTS = {"noop": {}, "nap": {"slept": 0.001}}
+WARM = 500
 
-def run(farm: LocalCluster, tasks: int) -> float:
+
+def bulk(farm: LocalCluster, kind: str, tasks: int) -> list[int]:
+    return farm.client.submit_many(TYPES[kind] for _ in range(tasks))
+
+
+def single(farm: LocalCluster, kind: str, tasks: int) -> list[int]:
+    return [farm.client.submit(TYPES[kind]["task_type"], TYPES[kind]["task_data"]) for _ in range(tasks)]
+
+
+SUBMITS = {"bulk": bulk, "single": single}
+
+
+def run(farm: LocalCluster, how: str, kind: str, tasks: int) -> float:
     """Tasks per second of one round."""
     began = time.perf_counter()
-    ids = farm.client.submit_many({"task_type": "noop", "task_data": {}} for _ in range(tasks))
+    ids = SUBMITS[how](farm, kind, tasks)
     ended = list(farm.client.results(ids))
     took = time.perf_counter() - began
     assert len(ended) == tasks == len({task["task_id"] for task in ended})
-    assert all(task["status"] == "completed" and task["result"] == {} for task in ended)
+    assert all(task["status"] == "completed" and task["result"] == RESULTS[kind] for task in ended)
     return tasks / took
 
 
+def measure(children: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """By type and way of submitting, for one number of children."""
+    told = {}
+    with LocalCluster(1, children, parent=ROOT) as farm:
+        for kind in options.types:
+            run(farm, "bulk", kind, WARM)
+            for how, tasks in (("bulk", options.tasks), ("single", options.singles)):
+                rates = [run(farm, how, kind, tasks) for _ in range(options.rounds if tasks else 0)]
+                if rates:
+                    told[f"{kind} {how}"] = {"per_s": statistics.median(rates), "least": min(rates), "most": max(rates)}
+    return told
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--singles", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--concurrency", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--children", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--types", nargs="+", choices=list(TYPES), default=list(TYPES))
     options = parser.parse_args()
-    with LocalCluster(options.workers, options.concurrency, parent=ROOT) as running:
-        run(running, 200)
-        rates = [run(running, options.tasks) for _ in range(options.rounds)]
-    figures = {"tasks": options.tasks, "workers": options.workers, "children": options.concurrency}
-    tell("throughput", {**figures, "median_per_s": statistics.median(rates), "min": min(rates), "max": max(rates)})
+    table = {children: measure(children, options) for children in options.children}
+    for children, told in table.items():
+        words = [f"{what} {rate['per_s']:,.0f}/s" for what, rate in told.items()]
+        print(f"{children} children: {', '.join(words)}")
+    sizes = {"tasks": options.tasks, "singles": options.singles, "rounds": options.rounds}
+    tell("throughput", {**sizes, "children": table})
 
 
 if __name__ == "__main__":

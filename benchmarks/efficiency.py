@@ -1,0 +1,45 @@
+"""How much of two cores tasks of 0.1 to 0.2 s of pure Python get: their CPU time ÷ children ÷ wall.
+
+    python benchmarks/efficiency.py [--tasks 200] [--children 2] [--rounds 3]
+
+The wall runs from the submit to the last result. Every task tells its own CPU time.
+"""
+
+import random
+import statistics
+import time
+
+from handlers.burn_task import rounds_of
+from report import HANDLERS, ROOT, arguments, tell
+
+from client.testing import LocalCluster
+
+
+def run(farm: LocalCluster, tasks: int, children: int) -> float:
+    """The efficiency of one round."""
+    dice, a_second = random.Random(tasks), rounds_of(1.0)
+    sizes = [int(dice.uniform(0.1, 0.2) * a_second) for _ in range(tasks)]
+    began = time.perf_counter()
+    ids = farm.client.submit_many({"task_type": "burn", "task_data": {"rounds": size}} for size in sizes)
+    ended = list(farm.client.results(ids))
+    took = time.perf_counter() - began
+    assert sorted(task["task_id"] for task in ended) == sorted(ids)
+    assert all(task["status"] == "completed" for task in ended)
+    return sum(task["result"]["cpu_seconds"] for task in ended) / children / took
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--children", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with LocalCluster(1, options.children, {"TASKS_PATH": str(HANDLERS)}, ROOT) as farm:
+        run(farm, options.children, options.children)
+        told = [run(farm, options.tasks, options.children) for _ in range(options.rounds)]
+    sizes = {"tasks": options.tasks, "children": options.children, "rounds": options.rounds}
+    tell("efficiency", {**sizes, "median": statistics.median(told), "least": min(told), "most": max(told)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""burn: pure Python for a number of rounds.  Payload `{"rounds": 100000}`, result `{"cpu_seconds": …}`."""
+
+import time
+from typing import Any
+
+
+def execute(task_id: int, payload: dict[str, Any]) -> dict[str, Any]:
+    """The processor time that it took."""
+    began = time.process_time()
+    burn(payload["rounds"])
+    return {"cpu_seconds": time.process_time() - began}
+
+
+def burn(rounds: int) -> int:
+    total = 0
+    for n in range(rounds):
+        total = (total + n * n) % 1_000_003
+    return total
+
+
+def rounds_of(seconds: float) -> int:
+    """How many rounds take so long here and now."""
+    tried = 200_000
+    began = time.process_time()
+    burn(tried)
+    return int(tried * seconds / (time.process_time() - began))
