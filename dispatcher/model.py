@@ -3,6 +3,7 @@
 Times are whole milliseconds: `*_at` UTC wall time, `lease_expires` on the steady lease clock.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -58,6 +59,9 @@ class Lane(NamedTuple):
         return KEYED in self.requires
 
 
+LEASE_ID = re.compile("([0-9]{1,18})-([0-7][0-9a-f]{15})")  # tokens are below 2^63
+
+
 class LeaseName(NamedTuple):
     """A lease as both sides name it; `lease_id` on the wire is `<task_id>-<token in hex>`."""
 
@@ -70,14 +74,8 @@ class LeaseName(NamedTuple):
     @classmethod
     def parse(cls, lease_id: str) -> "LeaseName | None":
         """The name in a lease_id, or None when it cannot be one of ours."""
-        head, _, tail = lease_id.partition("-")
-        if not (head.isascii() and head.isdigit() and len(head) <= 18 and len(tail) == 16):
-            return None
-        try:
-            token = int(tail, 16)
-        except ValueError:
-            return None
-        return cls(int(head), token) if token < 2**63 and f"{token:016x}" == tail else None
+        found = LEASE_ID.fullmatch(lease_id)
+        return cls(int(found[1]), int(found[2], 16)) if found else None
 
 
 class NewTask(NamedTuple):

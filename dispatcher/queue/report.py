@@ -60,6 +60,9 @@ def report(tx: Tx, outcomes: Sequence[Outcome], defaults: Defaults) -> Reported:
     """Apply outcomes."""
     plain = [o for o in outcomes if o.status == End.COMPLETED and o.upload is None]
     fresh = tx.complete([_success(o) for o in plain])
+    if len(fresh) == len(outcomes):  # each a success of its own live lease
+        _keep_last_words(tx, outcomes)
+        return Reported([Verdict.ACCEPTED] * len(outcomes), [])
     verdicts: list[Verdict] = []
     failures: list[Failure] = []
     for outcome in outcomes:
@@ -68,12 +71,12 @@ def report(tx: Tx, outcomes: Sequence[Outcome], defaults: Defaults) -> Reported:
             verdicts.append(Verdict.ACCEPTED)
         else:
             verdicts.append(_settle(tx, outcome, defaults, failures))
-    output.record(tx, [_last_words(o) for o, v in zip(outcomes, verdicts, strict=True) if o.log and v == "accepted"])
+    _keep_last_words(tx, [o for o, v in zip(outcomes, verdicts, strict=True) if v == Verdict.ACCEPTED])
     return Reported(verdicts, failures)
 
 
-def _last_words(outcome: Outcome) -> Progress:
-    return Progress(outcome.name, None, None, None, None, log=outcome.log)
+def _keep_last_words(tx: Tx, outcomes: Sequence[Outcome]) -> None:
+    output.record(tx, [Progress(o.name, None, None, None, None, log=o.log) for o in outcomes if o.log])
 
 
 def _settle(tx: Tx, outcome: Outcome, defaults: Defaults, failures: list[Failure]) -> Verdict:

@@ -46,17 +46,19 @@ def submit(tx: Tx, submissions: Sequence[Submission], terms: Terms, defaults: De
     """Store what is new. Raises KeyConflict, and then stores nothing."""
     keys = [s.key for s in submissions if s.key is not None]
     known = dict(tx.known_keys(keys)) if keys else {}
-    fresh = _fresh(submissions, known)
+    fresh = submissions if not known and len(set(keys)) == len(keys) else _fresh(submissions, known)
     placed = _place(tx, fresh, terms, defaults)
     uses = [(s.key, task_id, s.digest if new else s.digest + TWIN) for s, task_id, new in placed if s.key is not None]
     tx.remember_keys(uses)
+    if len(placed) == len(submissions):  # nothing was a repeat
+        return Submitted([task_id for _, task_id, _ in placed], [new for _, _, new in placed])
     known.update({key: (task_id, digest) for key, task_id, digest in uses})
     unnamed = iter([(task_id, new) for s, task_id, new in placed if s.key is None])
     answers = [_answer(s, *known[s.key]) if s.key is not None else next(unnamed) for s in submissions]
     return Submitted([task_id for task_id, _ in answers], [created for _, created in answers])
 
 
-def _fresh(submissions: Sequence[Submission], known: dict[str, tuple[int, bytes]]) -> list[Submission]:
+def _fresh(submissions: Sequence[Submission], known: dict[str, tuple[int, bytes]]) -> Sequence[Submission]:
     digests = {key: digest for key, (_, digest) in known.items()}
     fresh = []
     for submission in submissions:
@@ -73,7 +75,7 @@ def _fresh(submissions: Sequence[Submission], known: dict[str, tuple[int, bytes]
 def _place(tx: Tx, fresh: Sequence[Submission], terms: Terms, defaults: Defaults) -> list[tuple[Submission, int, bool]]:
     """Store those that have no twin: each with its task, and whether it is new."""
     twins = unique.twins(tx, fresh)
-    new = [s for n, s in enumerate(fresh) if n not in twins.of]
+    new = [s for n, s in enumerate(fresh) if n not in twins.of] if twins.of else fresh
     check_backlog(tx, (s.queue for s in new))
     if twins is unique.NONE:
         return [(s, i, True) for s, i in zip(fresh, _insert(tx, fresh, terms, defaults), strict=True)]

@@ -39,9 +39,8 @@ class Watchers:
         """Wake whoever waits for these tasks."""
         if self._waiting:
             with self._lock:
-                for task_id in ids:
-                    for event in self._waiting.get(task_id, ()):
-                        event.set()
+                for event in set().union(*(self._waiting[task_id] for task_id in ids if task_id in self._waiting)):
+                    event.set()
 
     def watched(self) -> list[int]:
         """The tasks that somebody waits for."""

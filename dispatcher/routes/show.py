@@ -9,10 +9,9 @@ from typing import Any
 from flask import Response
 
 from common import json_profile
-from dispatcher.model import KEYED, Granted, LeaseName, Output
+from dispatcher.model import KEYED, Granted, Lane, Output
 from dispatcher.queue.claim import Claimed
 
-CLAIMED = '{"task_id":%d,"task_type":"%s","queue":"%s","lease_id":"%s","attempt":%d,"max_attempts":%d,"lease_seconds":%s,"timeout_seconds":%s,"task_data":%s%s%s}'  # noqa: E501  one line of JSON
 ENDED = '{"task_id":%d,"task_type":"%s","queue":"%s","status":"%s","attempts":%d,"assigned_to":%s,"finished_at":"%s","run_seconds":%s%s%s}'  # noqa: E501  one line of JSON
 
 SAME = ["task_id", "task_type", "queue", "status", "priority", "attempts", "max_attempts", "generation", "assigned_to"]
@@ -58,14 +57,23 @@ def claimed(answer: Claimed, store_id: str) -> str:
 
 
 def _granted(task: Granted) -> str:
-    lease_id = LeaseName(task.task_id, task.token)
-    timeout = "null" if task.timeout_ms is None else repr(task.timeout_ms / 1000)
+    terms = _terms(task.lane, task.attempt, task.max_attempts, task.length, task.timeout_ms)
     checkpoint = f',"checkpoint":{task.checkpoint}' if task.checkpoint is not None else ""
     options = f',"options":{task.options}' if task.options is not None else ""
-    return CLAIMED % (
-        task.task_id, task.lane.task_type, task.lane.queue, lease_id, task.attempt, task.max_attempts,
-        repr(task.length / 1000), timeout, task.data, checkpoint, options,
-    )  # fmt: skip
+    return (
+        f'{{"task_id":{task.task_id},"lease_id":"{task.task_id}-{task.token:016x}",{terms},'
+        f'"task_data":{task.data}{checkpoint}{options}}}'
+    )
+
+
+@lru_cache(1024)
+def _terms(lane: Lane, attempt: int, max_attempts: int, length: int, timeout_ms: int | None) -> str:
+    """What the tasks of a claim have in common, nearly always, as JSON text without its braces."""
+    told = {
+        "task_type": lane.task_type, "queue": lane.queue, "attempt": attempt, "max_attempts": max_attempts,
+        "lease_seconds": length / 1000, "timeout_seconds": seconds(timeout_ms),
+    }  # fmt: skip
+    return json_profile.encode(told)[1:-1]
 
 
 def task(row: Mapping[str, Any], output: Output | None = None) -> str:

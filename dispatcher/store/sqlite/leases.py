@@ -143,13 +143,16 @@ class LeaseOps(Tally):
         rows: list[Any] = []
         for token, ids in of_token.items():
             rows += self.db.execute(COMPLETE, (self.now.wall, arrays.numbers(ids), token)).fetchall()
-        matched = {LeaseName(task_id, token) for task_id, token, _ in rows}
+        if len(rows) == len(successes):  # as nearly always
+            matched, won = {s.name for s in successes}, successes
+        else:
+            matched = {LeaseName(task_id, token) for task_id, token, _ in rows}
+            won = list({s.name: s for s in reversed(successes) if s.name in matched}.values())
         self.finished += [row[0] for row in rows]
         for lane_id, n in Counter(row[2] for row in rows).items():
             self._touch_all(lane_id, rows)
             self.counts.move(lane_id, State.IN_PROGRESS.value, State.COMPLETED.value, n)
-        first = {s.name: s for s in reversed(successes) if s.name in matched}
-        self._store_results(first.values())
+        self._store_results(won)
         return matched
 
     def _store_results(self, successes: Iterable[Success]) -> None:
