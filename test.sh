@@ -13,6 +13,15 @@ unset PYTHONDONTWRITEBYTECODE
 beside=  # the process group of what runs beside the rest
 trap '[[ -z $beside ]] || kill -- "-$beside" 2>/dev/null || true; rm -rf "$TMPDIR"' EXIT
 
+need_chromium() {  # for the tests of the dashboard
+    [[ -x /usr/bin/chromium ]] && return
+    echo "test: installing chromium" >&2
+    local as_root=()
+    [[ $EUID -eq 0 ]] || as_root=(sudo -n)
+    "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq --no-install-recommends chromium >/dev/null ||
+        { echo "test: chromium is missing; install it with:  sudo apt install chromium" >&2; exit 1; }
+}
+
 part() {  # NAME COMMAND...: runs it, notes how long it took and whether it passed; the next part runs all the same
     local name=$1 began=$SECONDS verdict=ok
     shift
@@ -62,6 +71,7 @@ tree_unchanged() {
     [[ $before = "$(tree_state)" ]] || diff <(echo "$before") <(tree_state)
 }
 
+asks_for_some "$@" || need_chromium
 before=$(tree_state)
 part "ruff check" .venv/bin/python -m ruff check .
 part "ruff format" .venv/bin/python -m ruff format --check .

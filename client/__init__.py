@@ -12,12 +12,14 @@ from client.errors import (
     TransportError,
     Unreachable,
 )
+from client.events import Event
 from client.schedules import Submitted
 
 __all__ = [
     "BadReply",
     "Client",
     "ClientError",
+    "Event",
     "Refused",
     "Rejected",
     "StillOpen",

@@ -12,6 +12,7 @@ from client import bodies, config, urls
 from client.attempts import AttemptCalls
 from client.control import Control
 from client.errors import BadReply, Refused, Rejected, StillOpen, TaskCancelled, TaskFailed
+from client.events import EventCalls
 from client.failover import Failover, connect
 from client.queues import QueueCalls
 from client.retry import Retry, Timing
@@ -26,7 +27,7 @@ _SLACK = 10.0  # seconds that an answer may take beyond the wait it was asked fo
 _BULK_TIMEOUT = 120.0
 
 
-class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls):
+class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCalls):
     """A dispatcher's client; thread-safe, and a context manager that closes its connections.
 
     `url` and `token` default to the settings DISPATCHER_URL and DISPATCHER_TOKEN. `url` may name several dispatchers

@@ -14,6 +14,8 @@ from dispatcher.app import create_app
 from dispatcher.config import BODY_LIMIT, VERSION, DispatcherSettings, check
 from dispatcher.errors import CannotOpen, Unavailable
 from dispatcher.maintenance.attempts import Attempts
+from dispatcher.maintenance.herald import Herald
+from dispatcher.maintenance.historian import Historian
 from dispatcher.maintenance.limiter import Limiter
 from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.pruner import Pruner
@@ -28,6 +30,7 @@ from dispatcher.store.opening import open_store
 
 log = logging.getLogger("taskmill")
 GARBAGE_AFTER = 50_000  # new objects: a batch makes many thousands, and hardly one of them in a cycle
+MOST_STREAMS = 100  # of events; each holds a thread
 SPARE_THREADS = 64  # not held by requests that wait: heartbeats and reports must not queue behind claims
 
 
@@ -70,7 +73,8 @@ def _run(settings: DispatcherSettings) -> int:
 def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) -> int:
     place = "DATABASE_URL" if settings.database_url else settings.db_path
     log.info("Taskmill %s, %s, %s", VERSION, place, store.describe())
-    queue = Queue(store, settings.terms, most_waiting=settings.threads - min(SPARE_THREADS, settings.threads // 4))
+    spare, streams = min(SPARE_THREADS, settings.threads // 4), max(1, min(MOST_STREAMS, settings.threads // 8))
+    queue = Queue(store, settings.terms, settings.threads - spare - streams, streams)
     moves = Moves(queue, settings.database_notify)
     loops = _loops(queue, settings)
     for loop in loops:
@@ -91,10 +95,13 @@ def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) 
 def _loops(queue: Queue, settings: DispatcherSettings) -> list[Loop]:
     waker = Loop(Waker(queue), 0.5, queue.now)
     queue.on_news(waker.hurry)
+    herald = Herald(queue)
+    heralding = Loop(herald, herald.pause, queue.now)
+    queue.events.hurry = heralding.hurry
     pruner = Pruner(queue, *settings.retention_ms.values())
     steps = ((Reaper(queue), 1.0), (Limiter(queue), 0.1), (Attempts(queue), 0.5), (pruner, 60.0))
-    timed = (Loop(step, step.pause, queue.now) for step in (Scheduler(queue), Recurring(queue)))
-    return [waker, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
+    timed = (Loop(step, step.pause, queue.now) for step in (Scheduler(queue), Recurring(queue), Historian(queue)))
+    return [waker, heralding, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
 
 
 if __name__ == "__main__":

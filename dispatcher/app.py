@@ -2,6 +2,7 @@
 
 from flask import Flask, request
 
+from dispatcher import dashboard
 from dispatcher.config import DispatcherSettings, is_loopback
 from dispatcher.errors import NotAFile
 from dispatcher.move.moves import Moves
@@ -14,6 +15,7 @@ from dispatcher.routes import (
     classic,
     control,
     errors,
+    events,
     migrate,
     output,
     queues,
@@ -33,8 +35,8 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
     app = Flask("dispatcher", static_folder=None)
     app.url_map.merge_slashes = False  # a path is right or wrong; nothing is redirected
     errors.install(app)
-    auth.install(app, settings.token, is_loopback(settings.host))
-    expected = f"Bearer {settings.token}".encode()
+    local = is_loopback(settings.host)
+    gate = auth.install(app, settings.token, local, settings.read_token, settings.dashboard_read_only)
     for views in (
         submit.blueprint(queue),
         classic.blueprint(queue, settings.result_max_bytes),
@@ -42,6 +44,7 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
         work.upload_blueprint(queue, settings),
         tasks.blueprint(queue),
         output.blueprint(queue),
+        events.blueprint(queue),
         control.blueprint(queue),
         workers.blueprint(queue),
         bulk.blueprint(queue, settings.retention_ms),
@@ -50,7 +53,8 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
         attempts.blueprint(queue),
         backup.blueprint(_copies(queue)),
         migrate.blueprint(moves or Moves(queue, settings.database_notify)),
-        status.blueprint(queue, lambda: not settings.token or auth.is_authorized(expected)),
+        status.blueprint(queue, auth.details_allowed),
+        dashboard.blueprint(queue, gate, bool(settings.token)),
     ):
         app.register_blueprint(views)
 

@@ -22,6 +22,8 @@ class DispatcherSettings:
     host: str = setting("127.0.0.1", name="DISPATCHER_HOST")
     port: int = setting(5000, name="DISPATCHER_PORT", low=0, high=65535)
     token: str = setting("", name="DISPATCHER_TOKEN", secret=True)
+    read_token: str = setting("", name="DISPATCHER_READ_TOKEN", secret=True)
+    dashboard_read_only: bool = False
     threads: int = setting(1200, name="DISPATCHER_THREADS", low=4, high=20000)
     db_path: Path = ROOT / "data" / "taskmill.db"
     database_url: str = setting("", secret=True)
@@ -55,8 +57,7 @@ def check(settings: DispatcherSettings, insecure: bool) -> None:
         raise SettingError("LOG_LEVEL", settings.log_level, "must be DEBUG, INFO, WARNING or ERROR")
     if settings.database_url and not settings.database_url.startswith(("postgresql://", "postgres://")):
         raise SettingError("DATABASE_URL", "(hidden)", "must start with postgresql:// (unset: the file DB_PATH)")
-    if settings.token and not re.fullmatch(r"[!-~]+", settings.token):
-        raise SettingError("DISPATCHER_TOKEN", "(hidden)", "must be printable ASCII without spaces")
+    _check_tokens(settings)
     if not 0 <= settings.port <= 65535:  # one given on the command line was not checked yet
         raise SettingError("DISPATCHER_PORT", settings.port, "must be from 0 to 65535")
     if not _is_host(settings.host):
@@ -64,6 +65,16 @@ def check(settings: DispatcherSettings, insecure: bool) -> None:
     if not settings.token and not insecure and not is_loopback(settings.host):
         reason = "binding any but a loopback address needs DISPATCHER_TOKEN (or --insecure)"
         raise SettingError("DISPATCHER_HOST", settings.host, reason)
+
+
+def _check_tokens(settings: DispatcherSettings) -> None:
+    for name, token in (("DISPATCHER_TOKEN", settings.token), ("DISPATCHER_READ_TOKEN", settings.read_token)):
+        if token and not re.fullmatch(r"[!-~]+", token):
+            raise SettingError(name, "(hidden)", "must be printable ASCII without spaces")
+    if settings.read_token and settings.read_token == settings.token:
+        raise SettingError("DISPATCHER_READ_TOKEN", "(hidden)", "must not be DISPATCHER_TOKEN itself")
+    if settings.read_token and not settings.token:
+        raise SettingError("DISPATCHER_READ_TOKEN", "(hidden)", "says nothing without DISPATCHER_TOKEN")
 
 
 def _is_host(host: str) -> bool:

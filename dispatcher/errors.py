@@ -127,6 +127,15 @@ class Unavailable(DispatcherError):
         super().__init__(reason)
 
 
+class TooManyStreams(Unavailable):
+    """As many listen to events as the server has threads for."""
+
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__("too many streams of events are open, or the dispatcher is stopping")
+
+
 class OutcomeUnknown(Unavailable):
     """The store went away in the middle of a COMMIT: the request may be stored all the same."""
 

@@ -33,6 +33,9 @@ MAY_IMPORT = {
     "dispatcher.queue": {"common", "dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.store"},
     "dispatcher.move": {"dispatcher.queue", "dispatcher.clock", "dispatcher.errors", "dispatcher.store"},
     "dispatcher.maintenance": {"dispatcher.queue", "dispatcher.model", "dispatcher.clock"},
+    "dispatcher.dashboard": {
+        "common", "dispatcher.queue", "dispatcher.model", "dispatcher.errors", "dispatcher.routes",
+    },
     "dispatcher.routes": {
         "common", "dispatcher.queue", "dispatcher.model", "dispatcher.errors", "dispatcher.config",
     },

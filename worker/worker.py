@@ -37,7 +37,7 @@ from typing import Any
 
 from client.failover import connect
 from client.transport import TransportError
-from worker import instance
+from worker import instance, machine
 from worker.children.handlers import Probe, probe
 from worker.children.supervisor import Supervisor, SupervisorSettings
 from worker.claimer import Claimer
@@ -76,7 +76,7 @@ class Worker:
         found = _handlers(settings)
         if not found.types:
             raise NothingToRun(f"no handler to run in {', '.join(map(str, settings.task_paths()))}")
-        self._schemas = found.types
+        self._schemas, self._speed = found.types, machine.Speed()
         self._instance = instance.create(settings.cache_dir, settings.worker_id)
         self._quarantine = Quarantine(self._instance.quarantine, self._instance.folder.name)
         self._leases = Leases(self._instance.folder.name)
@@ -134,6 +134,7 @@ class Worker:
             log.debug("started leases cannot be noted: %s", error)
 
     def finished(self, outcomes: list[Outcome]) -> None:
+        self._speed.count(len(outcomes))
         self._leases.finished([outcome.lease_id for outcome in outcomes])
         self._reporter.add(outcomes)
 
@@ -183,6 +184,8 @@ class Worker:
             "running": len(self._supervisor.running()),
             "outbox": self._reporter.waiting,
             "quarantined": self._quarantine.count(),
+            "finished_per_minute": self._speed.per_minute(),
+            **machine.described(),
         }
 
     def _described(self) -> str:

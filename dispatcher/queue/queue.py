@@ -9,16 +9,18 @@ from typing import Any
 
 from dispatcher.clock import Now
 from dispatcher.errors import NotFound
-from dispatcher.model import Granted, LeaseName, Orders, Output, State, TaskFilter, TaskRow, Upload
+from dispatcher.model import Granted, LeaseName, Orders, State, TaskRow, Upload
 from dispatcher.queue import control, death, retention, silence, uploads, workers
 from dispatcher.queue.asks import Asks
 from dispatcher.queue.attempts import AttemptControl
 from dispatcher.queue.blame import Blame
 from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders, orders_for
 from dispatcher.queue.defaults import Defaults
+from dispatcher.queue.events import Events
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
 from dispatcher.queue.pace import Pace
 from dispatcher.queue.rates import Rates
+from dispatcher.queue.reads import ANSWER_BYTES, Reads
 from dispatcher.queue.report import Outcome, Verdict, report
 from dispatcher.queue.schemas import Schemas
 from dispatcher.queue.submit import Submission, Submitted, submit
@@ -29,7 +31,6 @@ from dispatcher.store.base import Store, Tx
 
 REAP_LIMIT = 100
 LEARN_MS = 2_000  # how often it is looked for schemas that came to another dispatcher
-ANSWER_BYTES = 16 * 2**20
 GATHER_S = 0.02
 
 
@@ -39,14 +40,16 @@ def _make_ready(tx: Tx, limit: int) -> int:
     return made
 
 
-class Queue(AttemptControl):
+class Queue(AttemptControl, Reads):
     """One queue over one store."""
 
-    def __init__(self, store: Store, terms: Terms | None = None, most_waiting: int = 10_000) -> None:
+    def __init__(
+        self, store: Store, terms: Terms | None = None, most_waiting: int = 10_000, most_streams: int = 1_000
+    ) -> None:
         self.store, self.terms = store, terms or Terms()
         self.blame, self.defaults = Blame(), Defaults()
         self.waiting, self.watchers, self.rates = Waiting(self.terms, self.blame), Watchers(), Rates()
-        self.asks = Asks()
+        self.asks, self.events = Asks(), Events(most_streams)
         self._places = threading.Semaphore(most_waiting)  # each request that waits holds a thread of the server
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())
@@ -74,6 +77,7 @@ class Queue(AttemptControl):
 
     def _ended(self, ids: list[int]) -> None:
         self.watchers.ended(ids)
+        self.events.touch(ids)
         self.rates.ended(len(ids), self.store.now().wall // 1000)
 
     def drain(self) -> None:
@@ -81,6 +85,7 @@ class Queue(AttemptControl):
         self.draining = True
         self.waiting.close()
         self.watchers.close()
+        self.events.close()
 
     # submit
     def submit(self, submissions: Sequence[Submission]) -> list[int]:
@@ -89,7 +94,9 @@ class Queue(AttemptControl):
 
     def submitted(self, submissions: Sequence[Submission]) -> Submitted:
         """Store tasks, all or none; their ids, and which are new. Raises KeyConflict."""
-        return self.store.write(lambda tx: submit(tx, submissions, self.terms, self.defaults))
+        made = self.store.write(lambda tx: submit(tx, submissions, self.terms, self.defaults))
+        self.events.touch(made.ids)
+        return made
 
     # claim
     def claim(self, asked: Claim) -> Claimed:
@@ -143,6 +150,7 @@ class Queue(AttemptControl):
     def _note_waits(self, claimed: Claimed) -> Claimed:
         now = self.store.now().wall
         self.rates.waited((now - task.run_at) / 1000 for task in claimed.tasks)
+        self.events.touch(task.task_id for task in claimed.tasks)
         return claimed
 
     def claim_classic(self, worker_id: str, types: frozenset[str] | None = None) -> Granted | None:
@@ -160,6 +168,8 @@ class Queue(AttemptControl):
         answer = self.store.write(lambda tx: self._report(tx, lean, instance_id, then, outdated))
         if self.blame.stale:
             self.learn_attempts()
+        self.events.touch(outcome.name.task_id for outcome in outcomes)
+        self.rates.tried([outcome.status for outcome in outcomes])
         self.rates.ran(o.run_ms / 1000 for o in outcomes if o.run_ms is not None)
         if answer[2]:
             self._note_waits(answer[2])
@@ -181,6 +191,7 @@ class Queue(AttemptControl):
     def report_classic(self, worker_id: str, task_id: int, outcome: Outcome, lease: LeaseName | None) -> Verdict:
         """The verdict on one report in the classic form. Raises NotFound for an id that never was."""
         (lean,) = uploads.lean([outcome])
+        self.rates.tried([outcome.status])
         return self.store.write(lambda tx: self._report_classic(tx, worker_id, task_id, lean, lease))
 
     def _report_classic(
@@ -283,16 +294,6 @@ class Queue(AttemptControl):
             raise NotFound(f"task {task_id}")
         return found
 
-    def output(self, task_id: int) -> Output | None:
-        """The partial result and the log of a task, if it has any."""
-        with self.store.read() as reader:
-            return reader.output(task_id)
-
-    def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
-        """A page of tasks, newest first, as many as fit an answer."""
-        with self.store.read() as reader:
-            return reader.tasks(wanted, after, limit, ANSWER_BYTES)
-
     def wait_tasks(self, ids: Sequence[int], wait_s: float) -> tuple[list[dict[str, Any]], int]:
         """Those of the tasks that have ended, as many as fit an answer, and how many are still open; waits up to
         `wait_s` for the first end while any is open. Of several tasks the next ends are gathered for a moment, so
@@ -315,17 +316,6 @@ class Queue(AttemptControl):
     def _ended_of(self, ids: Sequence[int]) -> tuple[list[dict[str, Any]], int]:
         with self.store.read() as reader:
             return reader.outcomes(ids, ANSWER_BYTES), reader.count_open(ids)
-
-    def result_parts(self, task_id: int) -> Iterator[bytes]:
-        """The parts of an uploaded result, each its own short read."""
-        number = 0
-        while True:
-            with self.store.read() as reader:
-                part = reader.result_part(task_id, number)
-            if part is None:
-                return
-            yield part
-            number += 1
 
     def now(self) -> Now:
         """The store's time."""

@@ -3,9 +3,22 @@
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from dispatcher.model import End
 
 WINDOW_S = 60
 SAMPLES = 1000
+
+
+class Sample(NamedTuple):
+    """What came since the last sample; of very many times the newest."""
+
+    ended: int
+    tried: int
+    failed: int
+    waits: list[float]
+    runs: list[float]
 
 
 class Rates:
@@ -16,10 +29,12 @@ class Rates:
         self._ended: deque[tuple[int, int]] = deque()
         self._waits: deque[float] = deque(maxlen=SAMPLES)
         self._runs: deque[float] = deque(maxlen=SAMPLES)
+        self._since = [0, 0, 0, 0, 0]  # ended, tried, failed, waited, ran: how many since the last sample
 
     def ended(self, n: int, second: int) -> None:
         """Count tasks that ended."""
         with self._lock:
+            self._since[0] += n
             if self._ended and self._ended[-1][0] == second:
                 n += self._ended.pop()[1]
             self._ended.append((second, n))
@@ -28,13 +43,31 @@ class Rates:
 
     def waited(self, seconds: Iterable[float]) -> None:
         """How long granted tasks had been ready."""
+        times = list(seconds)
         with self._lock:
-            self._waits.extend(seconds)
+            self._since[3] += len(times)
+            self._waits.extend(times)
 
     def ran(self, seconds: Iterable[float]) -> None:
         """How long handlers ran."""
+        times = list(seconds)
         with self._lock:
-            self._runs.extend(seconds)
+            self._since[4] += len(times)
+            self._runs.extend(times)
+
+    def tried(self, ends: Sequence[End]) -> None:
+        """Count attempts by what was reported of them."""
+        failed = ends.count(End.FAILED)
+        with self._lock:
+            self._since[1] += ends.count(End.COMPLETED) + failed
+            self._since[2] += failed
+
+    def take(self) -> Sample:
+        """What came since the last call."""
+        with self._lock:
+            ended, tried, failed, waited, ran = self._since
+            self._since = [0, 0, 0, 0, 0]
+            return Sample(ended, tried, failed, _newest(self._waits, waited), _newest(self._runs, ran))
 
     def summary(self, second: int) -> dict[str, object]:
         """Tasks ended a second over the last minute, and percentiles in seconds."""
@@ -46,6 +79,10 @@ class Rates:
             "wait_seconds": _percentiles(waits),
             "run_seconds": _percentiles(runs),
         }
+
+
+def _newest(times: deque[float], n: int) -> list[float]:
+    return list(times)[-n:] if n else []
 
 
 def _percentiles(ordered: Sequence[float]) -> dict[str, float | None]:

@@ -1,35 +1,124 @@
-"""Who may ask: one bearer token, checked before the body is read; and no browser page of another origin.
+"""Who may ask, and who may change: a bearer token (or, in a browser, the cookie that a login with it gave), checked
+before the body is read; and no browser page of another origin.
 
-Without a token only loopback addresses are bound; then the Host header must name this machine, so that no page in a
-browser reaches the dispatcher by a name of its own (DNS rebinding).
+Two tokens: DISPATCHER_TOKEN may do everything, DISPATCHER_READ_TOKEN may look. A cookie holds no token but a promise
+signed with it, for a month; with a cookie only requests that carry our own header change anything, which no foreign
+page can send. Without a token only loopback addresses are bound; then the Host header must name this machine, so that
+no page in a browser reaches the dispatcher by a name of its own (DNS rebinding).
 """
 
 import hmac
-from urllib.parse import urlsplit
+import time
+from hashlib import sha256
+from urllib.parse import quote, urlsplit
 
-from flask import Flask, request
+from flask import Flask, Response, g, redirect, request
 
 from dispatcher.config import is_loopback
 from dispatcher.errors import Forbidden, Unauthorized
 
 OPEN_PATHS = frozenset({"/health"})
+LOGIN = "/ui/login"
+OPEN_PAGES = (LOGIN, "/ui/static/")  # what shows the login itself
+COOKIE, HEADER = "taskmill", "X-Taskmill"
+SESSION_S = 30 * 86400
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+FULL, READ = "full", "read"
+NOT_FOR_READERS = frozenset({"/backup"})  # what is in the file is more than what is shown
 
 
-def install(app: Flask, token: str, local_only: bool) -> None:
-    """Guard every route of the application."""
-    expected = f"Bearer {token}".encode()
+class Gate:
+    """The tokens, and what comes with them."""
+
+    def __init__(self, token: str, read_token: str = "") -> None:
+        self._token, self._read_token = token.encode(), read_token.encode()
+        self._key = sha256(b"cookie\0" + self._token + b"\0" + self._read_token).digest()
+
+    def of_token(self, given: bytes) -> str | None:
+        """What a token allows; compared on bytes, in constant time."""
+        if hmac.compare_digest(given, self._token):
+            return FULL
+        return READ if self._read_token and hmac.compare_digest(given, self._read_token) else None
+
+    def of_header(self) -> str | None:
+        """What the Authorization header allows."""
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        scheme, blank, token = given.partition(b" ")
+        return self.of_token(token) if scheme == b"Bearer" and blank else None
+
+    def of_cookie(self) -> str | None:
+        """What the cookie allows."""
+        access, _, rest = request.cookies.get(COOKIE, "").partition(".")
+        until, _, _ = rest.partition(".")
+        if access not in (FULL, READ) or not (until.isascii() and until.isdigit() and len(until) < 16):
+            return None
+        cookie = request.cookies[COOKIE].encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(cookie, self.cookie(access, int(until)).encode()):
+            return None
+        return access if int(until) > time.time() else None
+
+    def cookie(self, access: str, until: int) -> str:
+        """The promise of an access until that second."""
+        said = f"{access}.{until}"
+        return f"{said}.{hmac.new(self._key, said.encode(), sha256).hexdigest()}"
+
+    def let_in(self, response: Response, access: str) -> None:
+        """Give the cookie."""
+        value = self.cookie(access, int(time.time()) + SESSION_S)
+        response.set_cookie(
+            COOKIE, value, max_age=SESSION_S, httponly=True, samesite="Strict", secure=request.is_secure, path="/"
+        )
+
+
+def install(app: Flask, token: str, local_only: bool, read_token: str = "", read_only: bool = False) -> Gate:
+    """Guard every route of the application; with `read_only` browsers change nothing."""
+    gate = Gate(token, read_token)
 
     @app.before_request
-    def guard() -> None:
+    def guard() -> Response | None:
         _refuse_foreign_pages(local_only and not token)
-        if token and request.path not in OPEN_PATHS and not is_authorized(expected):
-            raise Unauthorized
+        by_header = gate.of_header() if token else FULL
+        g.access = by_header or gate.of_cookie()
+        if read_only and g.access == FULL and _from_browser():
+            g.access = READ
+        if request.path in OPEN_PATHS or request.path.startswith(OPEN_PAGES):
+            return None
+        if g.access is None:
+            return _to_login()
+        _refuse_changes(g.access, by_cookie=by_header is None)
+        return None
+
+    return gate
 
 
-def is_authorized(expected: bytes) -> bool:
-    """Whether the request carries the token; compared on bytes, in constant time."""
-    given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-    return hmac.compare_digest(given, expected)
+def details_allowed() -> bool:
+    """Whether the present request may be told more than that the dispatcher is there."""
+    return g.get("access") is not None
+
+
+def may_change() -> bool:
+    """Whether the present request may change anything, for templates."""
+    return bool(g.get("access") == FULL)
+
+
+def _to_login() -> Response:
+    """A page sends its reader to the login; everything else is told 401."""
+    if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
+        there = request.full_path.rstrip("?")
+        return redirect(f"{LOGIN}?next={quote(there, safe='/')}", 303)  # type: ignore[return-value]
+    raise Unauthorized
+
+
+def _from_browser() -> bool:
+    """Whether a page sent this: every browser says so, and nobody else."""
+    return any(name in request.headers for name in ("Sec-Fetch-Site", "Origin", HEADER)) or COOKIE in request.cookies
+
+
+def _refuse_changes(access: str, by_cookie: bool) -> None:
+    if access == READ and (request.method not in SAFE or request.path in NOT_FOR_READERS):
+        raise Forbidden("read-only", "this access may look, and change nothing")
+    if by_cookie and request.method not in SAFE and HEADER not in request.headers:
+        raise Forbidden(HEADER, "is required where a cookie says who asks")
 
 
 def _refuse_foreign_pages(local_only: bool) -> None:

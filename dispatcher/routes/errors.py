@@ -31,14 +31,15 @@ def _sayable(message: str) -> str:
 
 def install(app: Flask) -> None:
     """Every exception of a view becomes a reply; the unexpected one is logged and says nothing of our insides."""
-    app.register_error_handler(DispatcherError, _ours)
-    app.register_error_handler(RequestEntityTooLarge, lambda _: _ours(TooLarge("request body", None, BODY_LIMIT)))
+    app.register_error_handler(DispatcherError, ours)
+    app.register_error_handler(RequestEntityTooLarge, lambda _: ours(TooLarge("request body", None, BODY_LIMIT)))
     app.register_error_handler(ClientDisconnected, lambda _: reply(400, "invalid", "the request body ended early"))
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
 
 
-def _ours(error: DispatcherError) -> Response:
+def ours(error: DispatcherError) -> Response:
+    """A cause as its reply."""
     response = reply(error.status, error.code, str(error), error.retry_after)
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"

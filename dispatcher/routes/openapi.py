@@ -39,6 +39,8 @@ OPERATIONS = (
     Operation("post", "/wait-tasks", models.WaitTasks, "Those of the tasks that have ended; waits for the first"),
     Operation("post", "/cancel-tasks", models.TaskIds, "Cancel waiting tasks, ask running ones to stop"),
     Operation("get", "/task/{task_id}/log", None, "The last lines that the task logged, while it runs and after"),
+    Operation("get", "/events", None, "What becomes of tasks, as server-sent events", query=("after",)),
+    Operation("get", "/task/{task_id}/events", None, "The same for one task", query=("after",)),
     Operation("get", "/workers", None, "The workers: what they are and what they were ordered"),
     Operation("patch", "/workers/{worker_id}", models.WorkerOrder, "Have a worker run, be quiet or stop"),
     Operation("post", "/task/{task_id}/cancel", None, "Cancel one task"),

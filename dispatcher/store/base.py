@@ -36,13 +36,14 @@ from dispatcher.model import (
     Upload,
 )
 from dispatcher.store.attempts import AttemptReader, AttemptTx
+from dispatcher.store.browsing import BrowseReads, HistoryOps
 from dispatcher.store.later import LaterOps, LaterReads
 from dispatcher.store.writer import Serving
 
 T = TypeVar("T")
 
 
-class Tx(AttemptTx, LaterOps, Protocol):
+class Tx(AttemptTx, LaterOps, HistoryOps, Protocol):
     """One operation inside a transaction."""
 
     now: Now
@@ -275,7 +276,7 @@ class Tx(AttemptTx, LaterOps, Protocol):
         """Return up to that many free pages of the database to the file system; how many."""
 
 
-class Reader(AttemptReader, LaterReads, Protocol):
+class Reader(AttemptReader, LaterReads, BrowseReads, Protocol):
     """Reads of one moment."""
 
     def task(self, task_id: int) -> dict[str, Any] | None:

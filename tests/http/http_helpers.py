@@ -111,7 +111,7 @@ class Api:
         if body is not None and not isinstance(body, bytes):
             body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         headers = self.headers if headers is None else headers
-        client = self.app.test_client()
+        client = self.app.test_client(use_cookies=False)
         response: TestResponse = client.open(
             path, method=method, data=body, headers=headers, base_url=LOCAL, buffered=True, **options
         )

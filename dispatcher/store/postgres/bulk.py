@@ -23,6 +23,8 @@ LOST = """INSERT INTO upload_trash SELECT u.task_id, u.lease FROM upload_parts A
     ON CONFLICT DO NOTHING"""
 KEEP = """INSERT INTO retention VALUES (%s, %s, %s)
     ON CONFLICT (queue, state) DO UPDATE SET seconds = excluded.seconds"""
+HISTORY = """INSERT INTO history VALUES (%s, %s, %s, %s)
+    ON CONFLICT (step, at, writer) DO UPDATE SET data = excluded.data"""
 
 
 class BulkOps(ResultOps):
@@ -105,3 +107,11 @@ class BulkOps(ResultOps):
     def _fold_spell(self) -> int:
         """Take over what a dispatcher counted that is gone."""
         raise NotImplementedError
+
+    # history
+    def put_history(self, rows: Sequence[tuple[int, int, str, str]], old: Sequence[tuple[int, int]]) -> None:
+        """Write stretches of time, forget old ones."""
+        for row in rows:
+            self.changed(HISTORY, row)
+        for step in old:
+            self.changed("DELETE FROM history WHERE step = %s AND at < %s", step)

@@ -8,6 +8,7 @@ from psycopg.rows import dict_row
 
 from dispatcher.clock import Now
 from dispatcher.model import KeyUse, Output, QueueSettings, QueueUse, State, TaskFilter
+from dispatcher.store.browse import Browse
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
 from dispatcher.store.postgres.attempts import AttemptReads
@@ -38,10 +39,11 @@ BEFORE = """SELECT count(*) FROM (SELECT FROM tasks AS m JOIN lanes AS ml ON ml.
 PAGE = 100  # rows that are fetched at a time, so that a page of large results is not held twice
 
 
-class PostgresReader(Pages, AttemptReads, LaterReads):
+class PostgresReader(Pages, Browse, AttemptReads, LaterReads):
     """Reads of one moment (the contract is `store/base.py`)."""
 
     MARK = "%s"
+    READY, DUE_LATER = "ready", "state = 'pending' AND NOT ready AND NOT held"
 
     def __init__(self, db: psycopg.Connection, now: Now) -> None:
         self.db, self.now = db, now

@@ -18,6 +18,8 @@ OLD = "SELECT id FROM tasks WHERE state = ? AND lane_id = ? AND finished_at < ? 
 LOST = """INSERT OR IGNORE INTO upload_trash SELECT u.task_id, u.lease FROM upload_parts AS u
     JOIN tasks AS t ON t.id = u.task_id
     WHERE u.part = 0 AND t.finished_at IS NOT NULL AND t.lease IS NOT u.lease AND t.finished_at < ? LIMIT ?"""
+HISTORY = """INSERT INTO history VALUES (?, ?, ?, ?)
+    ON CONFLICT (step, at, writer) DO UPDATE SET data = excluded.data"""
 
 # by their names, which stand with the data: there is no index by task, so that a submit need not fill it
 UNTAG = """DELETE FROM task_tags WHERE task_id = ?1
@@ -98,3 +100,9 @@ class BulkOps(ResultOps):
     def _drop_full_buckets(self, limit: int) -> int:
         """The buckets of keys that are full."""
         raise NotImplementedError
+
+    # history
+    def put_history(self, rows: Sequence[tuple[int, int, str, str]], old: Sequence[tuple[int, int]]) -> None:
+        """Write stretches of time, forget old ones."""
+        self.db.executemany(HISTORY, rows)
+        self.db.executemany("DELETE FROM history WHERE step = ? AND at < ?", old)

@@ -7,6 +7,7 @@ import apsw
 
 from dispatcher.clock import Now
 from dispatcher.model import KeyUse, Output, QueueSettings, QueueUse, State, TaskFilter
+from dispatcher.store.browse import Browse
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
 from dispatcher.store.sqlite import arrays
@@ -45,7 +46,7 @@ OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
 BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
 
 
-class SqliteReader(Pages, AttemptReads, LaterReads):
+class SqliteReader(Pages, Browse, AttemptReads, LaterReads):
     """Reads of one moment (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:

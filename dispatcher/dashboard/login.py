@@ -1,0 +1,38 @@
+"""Letting a person in: the token, typed once, becomes a cookie that holds a signed promise and no token."""
+
+from flask import Blueprint, Response, make_response, redirect, render_template, request
+
+from dispatcher.routes import auth
+
+MOST = 4096  # bytes of a form
+
+
+def add(views: Blueprint, gate: auth.Gate) -> None:
+    """The views."""
+
+    @views.get("/ui/login")
+    def login() -> Response:
+        return make_response(render_template("login.html", there=_there(request.args.get("next"))))
+
+    @views.post("/ui/login")
+    def let_in() -> Response:
+        request.max_content_length = request.max_form_memory_size = MOST
+        there = _there(request.form.get("next"))
+        access = gate.of_token(request.form.get("token", "").strip().encode("utf-8", "surrogateescape"))
+        if access is None:
+            return make_response(render_template("login.html", there=there, wrong=True), 401)
+        response = make_response(redirect(there, 303))
+        gate.let_in(response, access)
+        return response
+
+    @views.post("/ui/logout")
+    def log_out() -> Response:
+        response = make_response({"status": "success"})
+        response.delete_cookie(auth.COOKIE, path="/", httponly=True, samesite="Strict")
+        return response
+
+
+def _there(text: str | None) -> str:
+    """A page of ours to go on to; never another site."""
+    plain = text is not None and text.startswith("/") and not text.startswith("//")
+    return text if text and plain and "\\" not in text and text.isprintable() else "/"

@@ -1,0 +1,68 @@
+"""The whole farm in one word, and the numbers that belong to it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dispatcher.model import State
+from dispatcher.queue.history import SPANS, Point, series
+from dispatcher.queue.queue import Queue
+
+WORDS = {
+    "active": "tasks run",
+    "waiting": "tasks wait, none runs",
+    "idle": "nothing to do",
+    "asleep": "no worker takes tasks",
+    "inoperable": "the store takes no writes",
+}
+
+
+class Farm(NamedTuple):
+    """How things stand; `oldest_s` is how long the oldest ready task has waited."""
+
+    word: str
+    counts: dict[str, int]
+    oldest_s: float | None
+    able: int  # instances that take tasks
+    per_second: float
+    failed_share: float | None
+
+    @property
+    def why(self) -> str:
+        """The word in a few more words."""
+        return WORDS[self.word]
+
+
+def look(queue: Queue, workers: Sequence[Mapping[str, Any]]) -> Farm:
+    """How the farm stands; `workers` as `GET /workers` lists them."""
+    now = queue.now().wall
+    with queue.store.read() as reader:
+        by_lane, oldest = reader.counts(), reader.oldest_ready()
+    counts = {name: sum(n.get(name, 0) for n in by_lane.values()) for name in (*(s.value for s in State), "ready")}
+    able = sum(one["status"] == "alive" and one["state"] == "run" for one in workers)
+    recent = series(queue, SPANS["5m"], now)
+    word = word_for(queue.is_ready(), counts["in_progress"], counts["ready"], able)
+    waited = None if oldest is None else max(now - oldest, 0) / 1000
+    return Farm(word, counts, waited, able, _per_second(queue, recent, now), _failed_share(recent))
+
+
+def word_for(ready: bool, running: int, waiting: int, able: int) -> str:
+    """The one word."""
+    if not ready:
+        return "inoperable"
+    if running:
+        return "active"
+    if not able:
+        return "asleep"
+    return "waiting" if waiting else "idle"
+
+
+def _per_second(queue: Queue, recent: Sequence[Point], now: int) -> float:
+    """Ends over the last minute: from memory where this dispatcher is the only one."""
+    if not queue.store.shared:
+        return float(str(queue.rates.summary(now // 1000)["finished_per_second"]))
+    return sum(point.per_second for point in recent[-6:]) / 6
+
+
+def _failed_share(recent: Sequence[Point]) -> float | None:
+    tried = sum(point.tried for point in recent)
+    return sum(point.failed for point in recent) / tried if tried else None
