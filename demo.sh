@@ -43,7 +43,7 @@ make_home() {  # the demo's own small world, whatever .env says (set to nothing 
 start_dispatcher() {  # PORT: false when it did not come up
     DISPATCHER_PORT=$1 start logged dispatcher ./start_dispatcher.sh
     dispatcher=$!
-    until url=$(grep -om1 'listening on http://[^ ]*' "$home/dispatcher.log" 2>/dev/null); do
+    until url=$(grep -om1 'listening on http://[^ "]*' "$home/dispatcher.log" 2>/dev/null); do
         kill -0 "$dispatcher" 2>/dev/null || return 1
         sleep 0.1
     done

@@ -88,20 +88,21 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
         idempotency_key: str | None = None,
         unique_key: str | None = None,
         unique_for: float | str | None = None,
+        webhook: str | None = None,
     ) -> int:
         """The id of the task, new or submitted before under the same `idempotency_key`, or that of its twin under the
         same `unique_key` (`submit_unique` tells which).
 
         `requires` names labels that its worker must have; `key` (like user:42) is what a queue's limit for each key
-        counts; `run_at` is a datetime with a zone or RFC 3339 text. Raises JsonError (a ValueError) naming the path
-        when `data` is not JSON, Rejected naming the field that the dispatcher refuses.
+        counts; `webhook` is a URL that is told of the end; `run_at` is a datetime with a zone or RFC 3339 text. Raises
+        JsonError (a ValueError) naming the path when `data` is not JSON, Rejected naming the field that is refused.
         """
         task = {
             "task_type": task_type, "task_data": data, "queue": queue, "priority": priority, "run_at": run_at,
             "delay_seconds": delay_seconds, "max_attempts": max_attempts, "timeout_seconds": timeout_seconds,
             "backoff": backoff, "wait_seconds": wait_seconds, "total_seconds": total_seconds,
             "tags": list(tags) or None, "memory_mb": memory_mb, "requires": list(requires) or None, "key": key,
-            "unique_key": unique_key, "unique_for": unique_for,
+            "unique_key": unique_key, "unique_for": unique_for, "webhook": webhook,
         }  # fmt: skip
         body = bodies.task_text(task, idempotency_key or bodies.new_key()).encode("utf-8")
         return int(self._call("POST", "/submit-task", body)["task_id"])

@@ -138,7 +138,7 @@ class LocalCluster:
         known = log.stat().st_size if log.exists() else 0
         self.dispatcher = self._start(["dispatcher"], self.env, log)
         self.until(lambda: "listening on " in self.dispatcher.output()[known:], "the dispatcher listens")
-        url = self.dispatcher.output()[known:].split("listening on ")[1].split()[0]
+        url = self.dispatcher.output()[known:].split("listening on ")[1].split()[0].rstrip('"}')
         self.env |= {"DISPATCHER_URL": url, "DISPATCHER_PORT": url.rsplit(":", 1)[1]}
         self.client = Client(url, self.env.get("DISPATCHER_TOKEN"))
         return self.dispatcher

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NewType, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 
@@ -52,6 +53,21 @@ def load(cls: type[S], values: Mapping[str, str], **overrides: Any) -> S:
 def setting_name(field: dataclasses.Field[Any]) -> str:
     """The name under which a field is set."""
     return field.metadata.get("name") or field.name.upper()
+
+
+def secrets(settings: Any) -> list[str]:
+    """What must not show anywhere: the values of secret settings, and the passwords in those that are URLs."""
+    values = [getattr(settings, field.name) for field in dataclasses.fields(settings) if not field.repr]
+    texts = [value for value in values if isinstance(value, str) and value]
+    passwords = [password for text in texts if (password := _password(text))]
+    return [*texts, *passwords, *(unquote(password) for password in passwords)]
+
+
+def _password(text: str) -> str | None:
+    try:
+        return urlsplit(text).password
+    except ValueError:  # not a URL at all
+        return None
 
 
 def _checked(field: dataclasses.Field[Any], name: str, text: str) -> Any:

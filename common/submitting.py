@@ -171,6 +171,7 @@ WORK = (
     Option("--wait-limit", "wait_seconds", "1h", "it fails if nobody took it so long", parse_duration, clears=True),
     Option("--total-limit", "total_seconds", "1d", "the longest all attempts may take", parse_duration, clears=True),
     Option("--memory", "memory_mb", "512M", "the attempt that needs more fails", parse_mib, clears=True),
+    Option("--webhook", "webhook", "URL", "who is told of its end", clears=True),
 )  # fmt: skip
 
 EDIT = (DATA, *WORK, *LATER)  # what a waiting task may become

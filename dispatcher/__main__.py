@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from common.settings import SettingError, environment, load
-from dispatcher import server
+from common import logs
+from common.settings import SettingError, environment, load, secrets
+from dispatcher import outward, server
 from dispatcher.app import create_app
 from dispatcher.config import BODY_LIMIT, VERSION, DispatcherSettings, check
 from dispatcher.errors import CannotOpen, Unavailable
 from dispatcher.maintenance.attempts import Attempts
+from dispatcher.maintenance.courier import Courier
 from dispatcher.maintenance.herald import Herald
 from dispatcher.maintenance.historian import Historian
 from dispatcher.maintenance.limiter import Limiter
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load(DispatcherSettings, environment(), **_given(options))
         check(settings, options.insecure)
-        _log_to_stderr(settings.log_level.upper())
+        logs.set_up(settings.log_level, settings.log_format, secrets(settings))
         return _run(settings)
     except (SettingError, CannotOpen, Unavailable, server.CannotListen) as error:
         print(f"dispatcher: {error}", file=sys.stderr)  # noqa: T201  the one line that says why
@@ -60,10 +62,6 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in (("host", options.host), ("port", options.port)) if value is not None}
 
 
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
 def _run(settings: DispatcherSettings) -> int:
     with server.listen(settings.host, settings.port) as listener:
         store = open_store(settings.database_url, settings.db_path, settings.database_notify)
@@ -76,7 +74,8 @@ def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) 
     spare, streams = min(SPARE_THREADS, settings.threads // 4), max(1, min(MOST_STREAMS, settings.threads // 8))
     queue = Queue(store, settings.terms, settings.threads - spare - streams, streams)
     moves = Moves(queue, settings.database_notify)
-    loops = _loops(queue, settings)
+    courier = _courier(queue, settings)
+    loops = _loops(queue, settings, courier)
     for loop in loops:
         loop.start()
     try:
@@ -88,20 +87,34 @@ def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) 
     finally:
         for loop in loops:
             loop.stop()
+        if courier is not None:
+            courier.close()
         moves.stop()
         queue.store.close()
 
 
-def _loops(queue: Queue, settings: DispatcherSettings) -> list[Loop]:
+def _courier(queue: Queue, settings: DispatcherSettings) -> Courier | None:
+    if not settings.webhook_secret:
+        return None
+    allow = outward.networks(settings.webhook_allow)
+    poster = outward.Poster(outward.key_of(settings.webhook_secret), allow, f"taskmill/{VERSION}")
+    return Courier(queue, poster.post)
+
+
+def _loops(queue: Queue, settings: DispatcherSettings, courier: Courier | None) -> list[Loop]:
     waker = Loop(Waker(queue), 0.5, queue.now)
     queue.on_news(waker.hurry)
     herald = Herald(queue)
     heralding = Loop(herald, herald.pause, queue.now)
     queue.events.hurry = heralding.hurry
     pruner = Pruner(queue, *settings.retention_ms.values())
+    hooks = []
+    if courier is not None:
+        hooks.append(Loop(courier, 0.5, queue.now))
+        courier.hurry = hooks[0].hurry
     steps = ((Reaper(queue), 1.0), (Limiter(queue), 0.1), (Attempts(queue), 0.5), (pruner, 60.0))
     timed = (Loop(step, step.pause, queue.now) for step in (Scheduler(queue), Recurring(queue), Historian(queue)))
-    return [waker, heralding, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
+    return [waker, heralding, *hooks, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
 
 
 if __name__ == "__main__":

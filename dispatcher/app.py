@@ -16,6 +16,7 @@ from dispatcher.routes import (
     control,
     errors,
     events,
+    metrics,
     migrate,
     output,
     queues,
@@ -26,6 +27,7 @@ from dispatcher.routes import (
     work,
     workers,
 )
+from dispatcher.routes.api import docs
 from dispatcher.store.sqlite import SqliteStore
 from dispatcher.store.sqlite.copies import Copies, Copy
 
@@ -55,6 +57,8 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
         migrate.blueprint(moves or Moves(queue, settings.database_notify)),
         status.blueprint(queue, auth.details_allowed),
         dashboard.blueprint(queue, gate, bool(settings.token)),
+        metrics.blueprint(queue, metrics.count_requests(app)),
+        docs.blueprint(),
     ):
         app.register_blueprint(views)
 

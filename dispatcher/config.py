@@ -5,13 +5,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import logs
 from common.settings import ROOT, Seconds, SettingError, setting
+from dispatcher import outward
 from dispatcher.model import State
 from dispatcher.queue.terms import Terms
 
 VERSION = "0.1.0"
 BODY_LIMIT = 16 * 2**20
 TASK_DATA_LIMIT = 2**20
+SHORTEST_SECRET = 16
 TEN_YEARS = 10 * 365 * 86400
 
 
@@ -35,7 +38,11 @@ class DispatcherSettings:
     retention_completed: Seconds = setting(Seconds(7 * 86400), high=10 * TEN_YEARS)
     retention_failed: Seconds = setting(Seconds(30 * 86400), high=10 * TEN_YEARS)
     retention_cancelled: Seconds = setting(Seconds(30 * 86400), high=10 * TEN_YEARS)
+    webhook_secret: str = setting("", secret=True)
+    webhook_url: str = ""
+    webhook_allow: tuple[str, ...] = ()
     log_level: str = "INFO"
+    log_format: str = "text"
 
     @property
     def retention_ms(self) -> dict[State, int]:
@@ -48,13 +55,14 @@ class DispatcherSettings:
     def terms(self) -> Terms:
         """What the rules of the queue need of it."""
         lease_ms, silence_ms = int(self.lease_duration * 1000), int(self.worker_death_timeout * 1000)
-        return Terms(lease_ms, silence_ms, self.default_max_attempts)
+        hooks = bool(self.webhook_secret), self.webhook_url
+        return Terms(lease_ms, silence_ms, self.default_max_attempts, *hooks)
 
 
 def check(settings: DispatcherSettings, insecure: bool) -> None:
     """Refuse a bind that lets strangers in: any but loopback needs a token, or --insecure."""
-    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise SettingError("LOG_LEVEL", settings.log_level, "must be DEBUG, INFO, WARNING or ERROR")
+    logs.check(settings.log_level, settings.log_format)
+    _check_webhooks(settings)
     if settings.database_url and not settings.database_url.startswith(("postgresql://", "postgres://")):
         raise SettingError("DATABASE_URL", "(hidden)", "must start with postgresql:// (unset: the file DB_PATH)")
     _check_tokens(settings)
@@ -75,6 +83,23 @@ def _check_tokens(settings: DispatcherSettings) -> None:
         raise SettingError("DISPATCHER_READ_TOKEN", "(hidden)", "must not be DISPATCHER_TOKEN itself")
     if settings.read_token and not settings.token:
         raise SettingError("DISPATCHER_READ_TOKEN", "(hidden)", "says nothing without DISPATCHER_TOKEN")
+
+
+def _check_webhooks(settings: DispatcherSettings) -> None:
+    try:
+        outward.key_of(settings.webhook_secret)
+    except ValueError as error:
+        raise SettingError("WEBHOOK_SECRET", "(hidden)", str(error)) from None
+    if 0 < len(settings.webhook_secret) < SHORTEST_SECRET:
+        raise SettingError("WEBHOOK_SECRET", "(hidden)", f"must have at least {SHORTEST_SECRET} characters")
+    if settings.webhook_url and not settings.webhook_secret:
+        raise SettingError("WEBHOOK_URL", settings.webhook_url, "needs WEBHOOK_SECRET")
+    if settings.webhook_url and (fault := outward.fault_of(settings.webhook_url)):
+        raise SettingError("WEBHOOK_URL", settings.webhook_url, fault)
+    try:
+        outward.networks(settings.webhook_allow)
+    except ValueError as error:
+        raise SettingError("WEBHOOK_ALLOW", ",".join(settings.webhook_allow), str(error)) from None
 
 
 def _is_host(host: str) -> bool:

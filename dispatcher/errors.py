@@ -27,6 +27,13 @@ class Unsupported(DispatcherError):
         super().__init__(f"{field}: not supported by this version")
 
 
+class WebhooksOff(Unsupported):
+    """Webhooks are off."""
+
+    def __init__(self, field: str) -> None:
+        DispatcherError.__init__(self, f"{field}: this dispatcher sends none (WEBHOOK_SECRET is not set)")
+
+
 class Unauthorized(DispatcherError):
     """No token, or a wrong one."""
 

@@ -28,16 +28,21 @@ MAY_IMPORT = {
     },
     "dispatcher.clock": set(),
     "dispatcher.errors": set(),
+    "dispatcher.meters": set(),
+    "dispatcher.outward": set(),
     "dispatcher.model": set(),
-    "dispatcher.store": {"dispatcher.model", "dispatcher.clock", "dispatcher.errors"},
-    "dispatcher.queue": {"common", "dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.store"},
+    "dispatcher.store": {"dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.meters"},
+    "dispatcher.queue": {
+        "common", "dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.meters", "dispatcher.store",
+    },
     "dispatcher.move": {"dispatcher.queue", "dispatcher.clock", "dispatcher.errors", "dispatcher.store"},
-    "dispatcher.maintenance": {"dispatcher.queue", "dispatcher.model", "dispatcher.clock"},
+    "dispatcher.maintenance": {"dispatcher.queue", "dispatcher.model", "dispatcher.clock", "dispatcher.errors"},
     "dispatcher.dashboard": {
         "common", "dispatcher.queue", "dispatcher.model", "dispatcher.errors", "dispatcher.routes",
     },
     "dispatcher.routes": {
-        "common", "dispatcher.queue", "dispatcher.model", "dispatcher.errors", "dispatcher.config",
+        "common", "dispatcher.queue", "dispatcher.model", "dispatcher.errors", "dispatcher.config", "dispatcher.meters",
+        "dispatcher.outward",
     },
 }  # fmt: skip
 WIRING = {"dispatcher.app", "dispatcher.__main__", "dispatcher.config", "dispatcher.server", "add_task"}

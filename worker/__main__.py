@@ -4,8 +4,9 @@ import argparse
 import signal
 import sys
 
-from common.settings import SettingError
-from worker import config, log
+from common import logs
+from common.settings import SettingError, secrets
+from worker import config
 from worker.instance import InstanceError
 from worker.worker import NothingToRun, Worker
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(option, dest=name, metavar="…", help=f"{what} (default: {name})")
     try:
         settings = config.read(vars(parser.parse_args(arguments)))
-        log.set_up(settings.log_level, settings.worker_id)
+        logs.set_up(settings.log_level, settings.log_format, secrets(settings), settings.worker_id)
         worker = Worker(settings)
     except (SettingError, InstanceError, NothingToRun, ValueError) as error:
         sys.stderr.write(f"worker: {error}\n")

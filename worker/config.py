@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client import urls
+from common import logs
 from common.settings import ROOT, Seconds, SettingError, environment, load, setting
 
 VERSION = "0.1.0"
@@ -45,6 +46,7 @@ class WorkerSettings:
     cache_max_bytes: int = setting(2**30, low=2**20)
     result_max_bytes: int = setting(64 * 2**20, low=1024)
     log_level: str = "INFO"
+    log_format: str = "text"
 
     @property
     def most(self) -> int:
@@ -74,8 +76,7 @@ def read(given: Mapping[str, str | None]) -> WorkerSettings:
     _check_names(settings)
     if settings.least > settings.most:
         raise SettingError("WORKER_MIN", settings.least, f"is above the most children there may be, {settings.most}")
-    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise SettingError("LOG_LEVEL", settings.log_level, "must be DEBUG, INFO, WARNING or ERROR")
+    logs.check(settings.log_level, settings.log_format)
     return settings
 
 

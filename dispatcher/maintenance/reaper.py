@@ -4,7 +4,7 @@ import logging
 
 from dispatcher.clock import Now
 from dispatcher.queue import Queue
-from dispatcher.queue.queue import REAP_LIMIT
+from dispatcher.queue.upkeep import REAP_LIMIT
 
 log = logging.getLogger("taskmill.reaper")
 

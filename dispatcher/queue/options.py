@@ -20,6 +20,7 @@ class Options:
     backoff: Mapping[str, float] | None = None  # the fields of `terms.Backoff` that it names
     wait_seconds: float | None = None
     total_seconds: float | None = None
+    webhook: str | None = None  # who is told of its end
 
     def dump(self) -> str | None:
         """As JSON text; None when there is nothing in it."""

@@ -9,38 +9,32 @@ from typing import Any
 
 from dispatcher.clock import Now
 from dispatcher.errors import NotFound
+from dispatcher.meters import Totals
 from dispatcher.model import Granted, LeaseName, Orders, State, TaskRow, Upload
-from dispatcher.queue import control, death, retention, silence, uploads, workers
+from dispatcher.queue import control, death, retention, uploads, webhooks, workers
 from dispatcher.queue.asks import Asks
 from dispatcher.queue.attempts import AttemptControl
 from dispatcher.queue.blame import Blame
-from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders, orders_for
+from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repeat, orders_for
 from dispatcher.queue.defaults import Defaults
 from dispatcher.queue.events import Events
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
-from dispatcher.queue.pace import Pace
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.reads import ANSWER_BYTES, Reads
 from dispatcher.queue.report import Outcome, Verdict, report
 from dispatcher.queue.schemas import Schemas
 from dispatcher.queue.submit import Submission, Submitted, submit
 from dispatcher.queue.terms import Terms
+from dispatcher.queue.upkeep import Upkeep
 from dispatcher.queue.waiting import Parked, Waiting
 from dispatcher.queue.watch import Watchers
 from dispatcher.store.base import Store, Tx
+from dispatcher.store.writer import Serving
 
-REAP_LIMIT = 100
-LEARN_MS = 2_000  # how often it is looked for schemas that came to another dispatcher
 GATHER_S = 0.02
 
 
-def _make_ready(tx: Tx, limit: int) -> int:
-    made = tx.make_ready(limit)
-    tx.settle_keys()  # which belongs to what the step costs
-    return made
-
-
-class Queue(AttemptControl, Reads):
+class Queue(Upkeep, AttemptControl, Reads):
     """One queue over one store."""
 
     def __init__(
@@ -49,14 +43,14 @@ class Queue(AttemptControl, Reads):
         self.store, self.terms = store, terms or Terms()
         self.blame, self.defaults = Blame(), Defaults()
         self.waiting, self.watchers, self.rates = Waiting(self.terms, self.blame), Watchers(), Rates()
-        self.asks, self.events = Asks(), Events(most_streams)
+        self.asks, self.events, self.hooks = Asks(), Events(most_streams), Totals()
         self._places = threading.Semaphore(most_waiting)  # each request that waits holds a thread of the server
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())
         self.learn_attempts()
         self._learned = 0
         self.draining = False
-        store.on_commit(self.waiting.serve, self._ended)
+        store.on_commit(self._at_end, self._ended)
         self._hear: Callable[[], None] | None = None
 
     def on_news(self, call: Callable[[], None]) -> None:
@@ -70,10 +64,16 @@ class Queue(AttemptControl, Reads):
             raise ValueError("another queue")
         with store.read() as reader:
             self.schemas.learn(reader.type_schemas())
-        store.on_commit(self.waiting.serve, self._ended)
+        store.on_commit(self._at_end, self._ended)
         if self._hear is not None:
             store.on_news(self._hear)
         self.store = store
+
+    def _at_end(self, tx: Tx) -> Serving | None:
+        """The end of each transaction, before its COMMIT."""
+        if self.terms.webhooks and tx.finished:
+            webhooks.note(tx, self.terms)
+        return self.waiting.serve(tx)
 
     def _ended(self, ids: list[int]) -> None:
         self.watchers.ended(ids)
@@ -213,6 +213,7 @@ class Queue(AttemptControl, Reads):
     # heartbeat and death
     def heartbeat(self, beat: Heartbeat) -> Answered:
         """Renew leases; verdicts for each and orders. Raises InstanceDead."""
+        self.rates.heartbeats.add("native")
         told = {name: (beat.defaults or {}).get(name) for name in beat.types or ()}
         news = bool(beat.types) and (self.schemas.is_news(beat.types or {}) or self.defaults.is_news(told))
         answer = self.store.write(lambda tx: heartbeat(tx, beat, self.store.store_id, self.terms, news))
@@ -223,6 +224,7 @@ class Queue(AttemptControl, Reads):
 
     def heartbeat_classic(self, worker_id: str, host: str | None) -> int:
         """Renew the worker's newest classic lease; when it was, UTC milliseconds."""
+        self.rates.heartbeats.add("classic")
         return self.store.write(lambda tx: heartbeat_classic(tx, worker_id, host, self.terms))
 
     def report_death(self, store_id: str, news: death.Death) -> death.Recorded | None:
@@ -324,66 +326,3 @@ class Queue(AttemptControl, Reads):
     def is_ready(self) -> bool:
         """Whether the last transaction could be committed."""
         return self.store.healthy
-
-    # maintenance
-    def live_leases(self) -> int:
-        """How many leases are live."""
-        with self.store.read() as reader:
-            return reader.live_leases()
-
-    def next_due(self) -> int | None:
-        """When the next task that is not ready becomes due, or is let in by its key's rate, UTC milliseconds."""
-        with self.store.read() as reader:
-            return reader.next_due()
-
-    def reap(self, last: int | None) -> tuple[int, int | None]:
-        """One pass over expired leases: how many ended, and when it was on the steady clock. `last` is when the last
-        pass succeeded; after a gap, judged inside the transaction, every live lease gets its full length anew first."""
-
-        def step(tx: Tx) -> tuple[int, int | None]:
-            passed = tx.touch(last)
-            if passed is None:
-                return 0, last
-            if abs(tx.now.steady - passed) > self.terms.gap_ms:  # a clock that was set back is a gap, too
-                tx.extend_all(self.terms.silence_ms)
-            return silence.reap(tx, REAP_LIMIT), tx.now.steady
-
-        return self.store.write(step)
-
-    def look_around(self) -> int:
-        """What other dispatchers did, for those who wait here: tasks made ready, orders left, tasks ended; and the
-        schemas that they learned. How many waited."""
-        claims, watched = len(self.waiting), self.watchers.watched()
-        if claims:
-            self.waiting.dismiss_ordered(self.store.write(self._look))
-        if watched or self.now().wall - self._learned > LEARN_MS:
-            self._look_up(watched)
-        return claims + len(watched)
-
-    def _look_up(self, watched: list[int]) -> None:
-        with self.store.read() as reader:
-            ended = reader.ended_among(watched) if watched else []
-            schemas = reader.type_schemas()
-        self._learned = self.now().wall
-        self.watchers.ended(ended)
-        if self.schemas.is_news(schemas):
-            self.schemas.learn(schemas)
-
-    def _look(self, tx: Tx) -> dict[int, Orders]:
-        tx.look_afresh()
-        known = self.waiting.states()
-        cancel, states = tx.cancel_orders(list(known)), tx.ordered(list(known))
-        told = {instance: orders(states.get(instance), cancel.get(instance, ())) for instance in known}
-        return {i: new for i, new in told.items() if i in cancel or new.said != known[i]}
-
-    def make_ready(self, pace: Pace) -> int:
-        """Make due tasks ready, as many as `pace` says; how many."""
-        return pace.write(lambda tx: _make_ready(tx, pace.size))
-
-    def give_back(self, pages: int) -> int:
-        """Return free pages of the database to the file system; how many."""
-        return self.store.write(lambda tx: tx.give_back(pages))
-
-    def prune_leftovers(self, before: int, limit: int) -> int:
-        """Delete what no task needs any more; how many."""
-        return self.store.write(lambda tx: tx.prune_leftovers(before, limit))

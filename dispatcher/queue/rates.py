@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from dispatcher.meters import TIMES, Histogram, Totals
 from dispatcher.model import End
 
 WINDOW_S = 60
@@ -25,6 +26,7 @@ class Rates:
     """Ends of tasks by second of the last minute; samples of how long tasks waited and ran."""
 
     def __init__(self) -> None:
+        self.wait_times, self.run_times, self.heartbeats = Histogram(TIMES), Histogram(TIMES), Totals()
         self._lock = threading.Lock()
         self._ended: deque[tuple[int, int]] = deque()
         self._waits: deque[float] = deque(maxlen=SAMPLES)
@@ -44,6 +46,7 @@ class Rates:
     def waited(self, seconds: Iterable[float]) -> None:
         """How long granted tasks had been ready."""
         times = list(seconds)
+        self.wait_times.add(times)
         with self._lock:
             self._since[3] += len(times)
             self._waits.extend(times)
@@ -51,6 +54,7 @@ class Rates:
     def ran(self, seconds: Iterable[float]) -> None:
         """How long handlers ran."""
         times = list(seconds)
+        self.run_times.add(times)
         with self._lock:
             self._since[4] += len(times)
             self._runs.extend(times)

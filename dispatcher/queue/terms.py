@@ -16,6 +16,8 @@ class Terms:
     lease_ms: int = 120_000
     silence_ms: int = 60_000
     max_attempts: int = 3
+    webhooks: bool = False  # whether anybody is told of ends
+    webhook_url: str = ""  # who is told of every task's that names nobody
 
     @property
     def gap_ms(self) -> int:

@@ -11,7 +11,7 @@ from dispatcher.errors import Invalid, TooLarge, Unsupported
 
 M = TypeVar("M", bound=BaseModel)
 ENVELOPE_DEPTH = 2 * json_profile.MAX_DEPTH  # what the profile allows is for the values within; each is held to it
-LATER = frozenset({"depends_on", "webhook"})  # later features
+LATER = frozenset({"depends_on"})  # later features
 
 
 def read(limit: int = BODY_LIMIT) -> bytes:

@@ -13,7 +13,7 @@ from dispatcher.queue.control import Edit
 from dispatcher.queue.options import Options
 from dispatcher.queue.retention import ANY
 from dispatcher.routes import body, models, show
-from dispatcher.routes.submit import in_ms, text_of_data
+from dispatcher.routes.submit import in_ms, text_of_data, webhooks_on
 from dispatcher.routes.tasks import known
 
 OPTIONS = frozenset(field.name for field in fields(Options))
@@ -94,6 +94,8 @@ def _edit(queue: Queue, task_id: int, asked: Any) -> Edit:
         raise Invalid("", "name at least one field to change")
     if asked.run_at is not None and asked.delay_seconds is not None:
         raise Invalid("delay_seconds", "not together with run_at")
+    if asked.webhook is not None:
+        webhooks_on(queue, "webhook")
     columns: dict[str, Any] = {}
     if "task_data" in given:
         queue.schemas.check(queue.task(task_id)["task_type"], asked.task_data, "task_data")

@@ -8,8 +8,18 @@ import dataclasses
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    WithJsonSchema,
+    create_model,
+)
 
+from dispatcher import outward
 from dispatcher.config import TEN_YEARS
 from dispatcher.queue.options import Options
 
@@ -46,6 +56,15 @@ def _unique_for(value: object) -> object:
 
 
 UNIQUE_FOR = {"anyOf": [{"const": "unfinished"}, {"type": "number", "exclusiveMinimum": 0, "maximum": TEN_YEARS}]}
+
+
+def _webhook(url: str) -> str:
+    if fault := outward.fault_of(url):
+        raise ValueError(fault)
+    return url
+
+
+WebhookUrl = Annotated[str, Field(max_length=outward.LONGEST, pattern="^https?://"), AfterValidator(_webhook)]
 
 
 class Strict(BaseModel):
@@ -95,6 +114,7 @@ class SubmitTask(Strict):
     )
     requires: list[Name] = Field(default_factory=list, max_length=16, description="labels that its worker must have")
     key: Key | None = Field(None, description="like user:42; queues may limit the tasks of each key")
+    webhook: WebhookUrl | None = Field(None, description="told when the task has ended (docs/webhooks.md)")
 
 
 class Rate(Strict):

@@ -11,7 +11,8 @@ from dispatcher.config import VERSION
 from dispatcher.model import State
 from dispatcher.queue import Queue
 from dispatcher.queue.workers import capacity
-from dispatcher.routes import body, openapi, show, workers
+from dispatcher.routes import body, show, workers
+from dispatcher.routes.api.document import document
 
 
 def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
@@ -36,7 +37,7 @@ def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
 
     @views.get("/openapi.json")
     def describe() -> Response:
-        return show.plain(openapi.document())
+        return show.plain(document())
 
     return views
 

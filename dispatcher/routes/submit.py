@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from dispatcher.config import TASK_DATA_LIMIT
-from dispatcher.errors import Invalid, TooLarge
+from dispatcher.errors import Invalid, TooLarge, WebhooksOff
 from dispatcher.queue import Queue
 from dispatcher.queue.options import Options
 from dispatcher.queue.submit import Submission
@@ -52,6 +52,8 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         raise Invalid(field.replace("task_data", "delay_seconds"), "not together with run_at")
     if asked.unique_key is None and asked.unique_for != "unfinished":
         raise Invalid(field.replace("task_data", "unique_for"), "only together with unique_key")
+    if asked.webhook is not None:
+        webhooks_on(queue, field.replace("task_data", "webhook"))
     data = text_of_data(asked.task_data, field)
     queue.schemas.check(asked.task_type, asked.task_data, field)
     digest = _digest(asked, data) if asked.idempotency_key else b""
@@ -79,14 +81,21 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
 
 def _options(asked: SubmitTask) -> str | None:
     """What a task rarely asks for; most ask for nothing. Its unique key the queue adds itself."""
-    if (asked.memory_mb, asked.backoff, asked.wait_seconds, asked.total_seconds) == (None,) * 4:
+    if (asked.memory_mb, asked.backoff, asked.wait_seconds, asked.total_seconds, asked.webhook) == (None,) * 5:
         return None
     return Options(
         memory_mb=asked.memory_mb,
         backoff=None if asked.backoff is None else asked.backoff.model_dump(),
         wait_seconds=asked.wait_seconds,
         total_seconds=asked.total_seconds,
+        webhook=asked.webhook,
     ).dump()
+
+
+def webhooks_on(queue: Queue, field: str) -> None:
+    """Refuse a field that nothing would come of. Raises WebhooksOff."""
+    if not queue.terms.webhooks:
+        raise WebhooksOff(field)
 
 
 def text_of_data(data: dict[str, Any], field: str) -> str:

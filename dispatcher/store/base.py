@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from dispatcher.clock import Now
+from dispatcher.meters import StoreMeters
 from dispatcher.model import (
     EndedLease,
     Grant,
@@ -38,12 +39,13 @@ from dispatcher.model import (
 from dispatcher.store.attempts import AttemptReader, AttemptTx
 from dispatcher.store.browsing import BrowseReads, HistoryOps
 from dispatcher.store.later import LaterOps, LaterReads
+from dispatcher.store.webhooks import HookOps, HookReads
 from dispatcher.store.writer import Serving
 
 T = TypeVar("T")
 
 
-class Tx(AttemptTx, LaterOps, HistoryOps, Protocol):
+class Tx(AttemptTx, LaterOps, HistoryOps, HookOps, Protocol):
     """One operation inside a transaction."""
 
     now: Now
@@ -276,7 +278,7 @@ class Tx(AttemptTx, LaterOps, HistoryOps, Protocol):
         """Return up to that many free pages of the database to the file system; how many."""
 
 
-class Reader(AttemptReader, LaterReads, BrowseReads, Protocol):
+class Reader(AttemptReader, LaterReads, BrowseReads, HookReads, Protocol):
     """Reads of one moment."""
 
     def task(self, task_id: int) -> dict[str, Any] | None:
@@ -354,6 +356,10 @@ class Store(Protocol):
     @property
     def store_id(self) -> str:
         """The store's random name, the same for its whole life."""
+
+    @property
+    def meters(self) -> StoreMeters:
+        """What the writer counts, from its start."""
 
     @property
     def healthy(self) -> bool:

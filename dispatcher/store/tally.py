@@ -1,6 +1,7 @@
 """What both stores keep in step: the counts beside the states, and the rows that go with a task."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dispatcher.model import FINAL, Granted, State, TaskRow
@@ -18,6 +19,16 @@ OWN_ROWS = (
     "unique_keys",
     "deadlines",
 )
+FINAL_NAMES = frozenset(state.value for state in FINAL)
+
+
+def ends_in(journal: Iterable[tuple[int, str, int]]) -> Counter[str]:
+    """How many tasks came to each final state by changes of counts: (lane, state, by how much)."""
+    ends: Counter[str] = Counter()
+    for _, state, n in journal:
+        if n > 0 and state in FINAL_NAMES:
+            ends[state] += n
+    return ends
 
 
 class Tally:

@@ -16,10 +16,11 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from dispatcher.errors import DispatcherError, Unavailable
+from dispatcher.meters import StoreMeters
 
 log = logging.getLogger("taskmill.writer")
 T = TypeVar("T")
@@ -73,6 +74,10 @@ class Session(Protocol[X]):
         """The tasks that this transaction brought to an end."""
         ...
 
+    def ends(self) -> Mapping[str, int]:
+        """How many tasks this transaction brought to each final state."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -100,6 +105,7 @@ class Writer(Generic[X]):
         self.before_commit: Callable[[X], Serving | None] = _nothing_waits
         self.after_commit: Callable[[list[int]], None] = lambda finished: None
         self.commits = 0
+        self.meters = StoreMeters()
         self.healthy = True
         self._session = session
         self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
@@ -187,8 +193,10 @@ class Writer(Generic[X]):
             for call in group:
                 self._attempt(call)
             serving = self._serve_waiting()
+            began = time.perf_counter()
             if self._session.commit():
                 self.healthy = True
+                self._measure(len(group), time.perf_counter() - began)
             self.commits += 1
         except GroupFailed as error:
             failure = error
@@ -198,6 +206,12 @@ class Writer(Generic[X]):
         if failure is not None:
             self._session.rollback()
         return serving, failure
+
+    def _measure(self, operations: int, seconds: float) -> None:
+        self.meters.commit_seconds.add((seconds,))
+        self.meters.group_sizes.add((operations,))
+        for state, n in self._session.ends().items():
+            self.meters.ended.add(state, n=n)
 
     def _attempt(self, call: _Call[Any]) -> None:
         call.error = None

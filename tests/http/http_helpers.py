@@ -228,7 +228,7 @@ class Process:
 
     def ready(self) -> "Process":
         def told() -> bool:
-            found = [line.rpartition("listening on ")[2] for line in self.lines if "listening on " in line]
+            found = [line.rpartition("listening on ")[2].rstrip('"}') for line in self.lines if "listening on " in line]
             self.url = found[0] if found else ""
             return bool(found) or not self._reader.is_alive()
 

@@ -427,7 +427,7 @@ def test_an_unknown_field_is_no_fault_where_versions_differ(api: Api, path: str)
     assert api.post(path, VALID[path][1] | {"odd": {"a": [1]}}).status == 200
 
 
-@pytest.mark.parametrize("field", ["depends_on", "webhook"])
+@pytest.mark.parametrize("field", ["depends_on"])
 def test_a_field_of_a_later_version_says_so(api: Api, field: str) -> None:
     before = api.version()
     reply = api.post("/submit-task", {"task_type": "noop", field: "x"})

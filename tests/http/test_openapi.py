@@ -9,7 +9,7 @@ import pytest
 from http_helpers import ROOT, Api
 
 from dispatcher import errors
-from dispatcher.routes import openapi
+from dispatcher.routes.api.document import document as made
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
@@ -34,7 +34,7 @@ def operations(document: Any) -> list[tuple[str, str, Any]]:
 def test_every_route_is_described_and_nothing_else(api: Api, document: Any) -> None:
     served = set()
     for rule in api.app.url_map.iter_rules():
-        if rule.endpoint.startswith("dashboard."):  # pages for people
+        if rule.endpoint.startswith(("dashboard.", "docs.")):  # pages for people
             continue
         path = re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule.rule)
         served |= {(method.lower(), path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
@@ -43,17 +43,21 @@ def test_every_route_is_described_and_nothing_else(api: Api, document: Any) -> N
 
 def test_it_has_the_structure_of_openapi_3_1(document: Any) -> None:
     assert document["openapi"] == "3.1.0"
-    assert document.keys() <= {"openapi", "info", "paths", "components", "security"}
+    assert document.keys() <= {"openapi", "info", "tags", "paths", "components", "security"}
     assert {"title", "version"} <= document["info"].keys()
     assert document["components"].keys() <= {"schemas", "securitySchemes"}
     for scheme in (name for need in document["security"] for name in need):
-        assert document["components"]["securitySchemes"][scheme] == {"type": "http", "scheme": "bearer"}
+        assert document["components"]["securitySchemes"][scheme] == {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "DISPATCHER_TOKEN",
+        }
     ids = [told["operationId"] for _, _, told in operations(document)]
     assert len(set(ids)) == len(ids)
     for method, path, told in operations(document):
         assert path.startswith("/")
         assert method in METHODS
-        known = {"operationId", "summary", "parameters", "requestBody", "responses", "security"}
+        known = {"operationId", "tags", "summary", "description", "parameters", "requestBody", "responses", "security"}
         assert told.keys() <= known
         assert told["summary"]
         assert all(re.fullmatch(r"[1-5](\d\d|XX)", status) for status in told["responses"])
@@ -138,4 +142,78 @@ def test_every_code_of_an_error_is_in_the_protocol_page() -> None:
 
 
 def test_the_document_is_made_once() -> None:
-    assert openapi.document() is openapi.document()
+    assert made() is made()
+
+
+def test_every_operation_says_what_it_does_with_an_example_and_its_errors(document: Any) -> None:
+    for method, path, told in operations(document):
+        place = f"{method} {path}"
+        assert told["description"], place
+        assert told["tags"][0] in {tag["name"] for tag in document["tags"]}, place
+        if "requestBody" in told:
+            assert all("example" in one or kind == "*/*" for kind, one in told["requestBody"]["content"].items()), place
+        answers = told["responses"]
+        assert any(
+            "example" in one for status in answers if status < "4" for one in answers[status]["content"].values()
+        )
+        assert {"400", "403", "500", "503"} <= answers.keys(), place
+        assert ("401" in answers) == (path != "/health"), place
+        for status in answers.keys() - ({"503"} if path == "/health" else set()):
+            if status >= "4":
+                assert re.match(r"`\w+`: .", answers[status]["description"]), (place, status)
+
+
+def test_every_example_fits_its_schema(document: Any) -> None:
+    checked = 0
+    for _, path, told in operations(document):
+        bodies = [told["requestBody"]] if "requestBody" in told else []
+        for body in (*bodies, *told["responses"].values()):
+            for content in body["content"].values():
+                if "example" in content and "schema" in content:
+                    whole = {**content["schema"], "components": document["components"]}
+                    found = [str(error) for error in jsonschema_rs.validator_for(whole).iter_errors(content["example"])]
+                    assert not found, (path, found)
+                    checked += 1
+    assert checked > 60
+
+
+def test_examples_of_requests_are_taken(api: Api, document: Any) -> None:
+    """Each gets an answer that the document promises; those that need something beforehand may find nothing."""
+    for method, path, told in operations(document):
+        example = told.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
+        if example is None or path == "/migrate":
+            continue
+        real = path
+        for one in told.get("parameters", ()):
+            real = real.replace(f"{{{one['name']}}}", str(one.get("example")))
+        reply = api.ask(method.upper(), real, example)
+        assert str(reply.status) in told["responses"], (path, reply)
+        assert reply.status < 400 or reply.status == 404, (path, reply)
+
+
+def test_every_argument_says_what_it_means_and_units_are_told(document: Any) -> None:
+    for _, path, told in operations(document):
+        assert all(one["description"] for one in told.get("parameters", ())), path
+    for word in ("_seconds", "MiB", "bytes", "RFC 3339"):
+        assert word in document["info"]["description"]
+
+
+def test_replies_about_what_has_happened_fit_their_schemas(api: Api, document: Any) -> None:
+    api.post("/schedules", {"name": "nightly", "every": "1h", "task": {"task_type": "noop"}})
+    for status in ("completed", "failed"):
+        lease = api.lease(max_attempts=1, tags=["t"])["lease_id"]
+        api.beat(len(lease), lease, host={"outbox": 0})
+        api.report(api.outcome(lease, status, result={"n": 1}, error="no", run_seconds=0.5))
+    api.lease()
+    for method, path, body in (
+        ("get", "/task/1", None), ("get", "/task/2", None), ("get", "/task/3", None), ("get", "/tasks", None),
+        ("post", "/wait-tasks", {"task_ids": [1, 2, 3]}), ("get", "/workers", None), ("get", "/stats", None),
+        ("get", "/queues", None), ("get", "/schedules", None), ("get", "/schedules/nightly", None),
+        ("get", "/retention", None), ("post", "/task/1/retry", None), ("get", "/task/1/log", None),
+    ):  # fmt: skip
+        template = re.sub(r"/task/\d", "/task/{task_id}", path).replace("/nightly", "/{name}")
+        schema = document["paths"][template][method]["responses"]["200"]["content"]["application/json"]["schema"]
+        reply = api.ask(method.upper(), path, body)
+        assert reply.status == 200, (path, reply)
+        validator = jsonschema_rs.validator_for({**schema, "components": document["components"]})
+        assert not [str(error) for error in validator.iter_errors(reply.json)], path

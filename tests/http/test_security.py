@@ -303,6 +303,9 @@ BAD_SETTINGS = [
     *(("RETENTION_COMPLETED", value) for value in ("-1", "x", "1e300")),
     ("RETENTION_FAILED", "1e300"),
     ("LOG_LEVEL", "LOUD"),
+    ("LOG_FORMAT", "xml"),
+    ("WEBHOOK_URL", "https://hooks.example/x"),
+    *(("WEBHOOK_ALLOW", value) for value in ("internal", "10.0.0.1/8", "10.0.0.0/33")),
     *(("DISPATCHER_HOST", value) for value in ("a..b", "a" * 64, "." * 3)),
 ]
 

@@ -98,6 +98,7 @@ def _fill(db: apsw.Connection) -> None:
         ("schedules", (ODD, None, "UTC", BIG, "all", 1, "{}", "{}", None, 5, BIG, ODD, 1, 2, 3, BIG, ODD)),
         ("unique_keys", (ODD, 1, BIG)),
         ("history", (10, BIG, ODD, "{}")),
+        ("webhooks", ("msg_1", 1, "https://hooks.example/" + ODD, ODD, 3, BIG)),
     ]
     for number, state in enumerate([s.value for s in State] * 2, 1):
         row = _task(number, state)

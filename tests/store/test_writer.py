@@ -57,6 +57,9 @@ class ListSession:
     def finished(self) -> list[int]:
         return self.ended
 
+    def ends(self) -> dict[str, int]:
+        return {"completed": len(self.ended)} if self.ended else {}
+
     def close(self) -> None:
         self.closed = True
 

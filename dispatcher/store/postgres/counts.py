@@ -10,12 +10,12 @@ around, and whatever has a higher number.
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispatcher.model import Lane, State
-from dispatcher.store.tally import READY
+from dispatcher.store.tally import READY, ends_in
 
 SPELLS = "SELECT id FROM spells"
 SUMS = """SELECT l.id, l.queue, l.task_type, l.requires, sum(c.n)
@@ -43,6 +43,7 @@ class Counts:
         self._lane_ids: dict[tuple[str, str, tuple[str, ...]], int] = {}
         self._changes: dict[tuple[int, str], int] = defaultdict(int)
         self._journal: list[tuple[int, str, int]] = []
+        self._carried: list[tuple[int, str, int]] = []
         self._fresh: set[int] = set()
         self.limited: frozenset[str] = frozenset()  # queues that run only so many tasks
         self._sums: dict[int, int] | None = None
@@ -144,11 +145,16 @@ class Counts:
         self._sums = None
         self._changes[(lane_id, state)] += n
         self._journal.append((lane_id, state, n))
+        self._carried.append((lane_id, state, n))
 
     def move(self, lane_id: int, old: str, new: str, n: int = 1) -> None:
         """Count tasks from one state over to another."""
         self.add(lane_id, old, -n)
         self.add(lane_id, new, n)
+
+    def ends(self) -> Counter[str]:
+        """How many tasks this transaction brought to each final state."""
+        return ends_in(self._journal) - ends_in(self._carried)
 
     def mark(self) -> int:
         """A place to undo to."""
@@ -176,5 +182,6 @@ class Counts:
         """The transaction is over; what it learned of lanes stays."""
         self._changes.clear()
         self._journal.clear()
+        self._carried.clear()
         self._fresh.clear()
         self._sums = None

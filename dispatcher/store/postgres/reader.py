@@ -14,6 +14,7 @@ from dispatcher.store.pages import Pages
 from dispatcher.store.postgres.attempts import AttemptReads
 from dispatcher.store.postgres.later import LaterReads
 from dispatcher.store.postgres.queues import BUCKET, SETTINGS, USE
+from dispatcher.store.postgres.webhooks import HookReads
 from dispatcher.store.postgres.workers import OUTPUT
 from dispatcher.store.views import ATTEMPTS, COUNTS, ENDS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
 
@@ -39,7 +40,7 @@ BEFORE = """SELECT count(*) FROM (SELECT FROM tasks AS m JOIN lanes AS ml ON ml.
 PAGE = 100  # rows that are fetched at a time, so that a page of large results is not held twice
 
 
-class PostgresReader(Pages, Browse, AttemptReads, LaterReads):
+class PostgresReader(Pages, Browse, AttemptReads, LaterReads, HookReads):
     """Reads of one moment (the contract is `store/base.py`)."""
 
     MARK = "%s"

@@ -11,7 +11,7 @@ whether it is in the database. So nothing is stored twice because an answer was 
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import psycopg
@@ -53,6 +53,7 @@ class Session:
         self._spell = self._last_spell = self._commits = 0
         self._careful = False  # with a savepoint for each operation
         self._finished: list[int] = []
+        self._ends: Mapping[str, int] = {}
         self.watchdog = Watchdog()
 
     # a transaction
@@ -129,7 +130,7 @@ class Session:
             tx.settle_keys()
             tx.flush(self._spell)
             if not tx.writes:
-                self._finished = []
+                self._finished, self._ends = [], {}
                 self._execute("COMMIT")
                 return False
             self._count_commit()
@@ -137,7 +138,7 @@ class Session:
             raise RunAgain(OVERTAKEN) from error
         except psycopg.Error as error:
             raise self._failure(error) from error
-        self._finished = tx.finished
+        self._finished, self._ends = tx.finished, tx.counts.ends() if tx.finished else {}
         has_news = tx.counts.gained()
         self._commit()
         if has_news:
@@ -198,6 +199,10 @@ class Session:
     def finished(self) -> list[int]:
         """The tasks that this transaction brought to an end."""
         return self._finished
+
+    def ends(self) -> Mapping[str, int]:
+        """How many tasks this transaction brought to each final state."""
+        return self._ends
 
     def close(self) -> None:
         """Let go of the connection; what this dispatcher counted is folded by the others, or by its successor."""

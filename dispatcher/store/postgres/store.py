@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from dispatcher.clock import Clock, Now
 from dispatcher.errors import CannotOpen, Unavailable
+from dispatcher.meters import StoreMeters
 from dispatcher.store.postgres.clock import DatabaseClock
 from dispatcher.store.postgres.connecting import (
     cause,
@@ -71,6 +72,11 @@ class PostgresStore:
         """Hook: another dispatcher made tasks ready (a hint; none may come)."""
         if self._hints:
             self._hints.listen(call)
+
+    @property
+    def meters(self) -> StoreMeters:
+        """What the writer counts."""
+        return self._writer.meters
 
     @property
     def healthy(self) -> bool:

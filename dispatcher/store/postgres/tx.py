@@ -17,6 +17,7 @@ from dispatcher.store.postgres.heads import Heads
 from dispatcher.store.postgres.later import LaterOps
 from dispatcher.store.postgres.queues import QueueOps
 from dispatcher.store.postgres.watchdog import Watchdog
+from dispatcher.store.postgres.webhooks import HookOps
 from dispatcher.store.postgres.workers import WorkerOps
 from dispatcher.store.tally import READY
 from dispatcher.store.touched import NOTHING, Touched
@@ -65,7 +66,7 @@ SILENT_SPELL = "SELECT id FROM spells WHERE seen_at < %s ORDER BY id LIMIT 1 FOR
 SPELL_IS_OVER_MS = 3_600_000
 
 
-class PostgresTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps):
+class PostgresTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: psycopg.Connection, now: Now, watchdog: Watchdog) -> None:

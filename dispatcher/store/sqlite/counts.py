@@ -5,12 +5,12 @@ operation did when it fails, and `flush` writes the changed numbers once a trans
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import apsw
 
 from dispatcher.model import Lane, State
-from dispatcher.store.tally import READY
+from dispatcher.store.tally import READY, ends_in
 
 
 class Counts:
@@ -90,6 +90,10 @@ class Counts:
         """Count tasks from one state over to another."""
         self.add(lane_id, old, -n)
         self.add(lane_id, new, n)
+
+    def ends(self) -> Counter[str]:
+        """How many tasks this transaction brought to each final state."""
+        return ends_in(self._journal)
 
     def mark(self) -> int:
         """A place to undo to."""

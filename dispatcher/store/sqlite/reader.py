@@ -13,6 +13,7 @@ from dispatcher.store.pages import Pages
 from dispatcher.store.sqlite import arrays
 from dispatcher.store.sqlite.attempts import AttemptReads
 from dispatcher.store.sqlite.later import LaterReads
+from dispatcher.store.sqlite.webhooks import HookReads
 from dispatcher.store.sqlite.workers import OUTPUT
 from dispatcher.store.tally import READY
 from dispatcher.store.views import ATTEMPTS, COUNTS, ENDS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
@@ -46,7 +47,7 @@ OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
 BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
 
 
-class SqliteReader(Pages, Browse, AttemptReads, LaterReads):
+class SqliteReader(Pages, Browse, AttemptReads, LaterReads, HookReads):
     """Reads of one moment (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:

@@ -5,7 +5,7 @@ import logging
 import os
 import queue
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ import apsw
 
 from dispatcher.clock import Clock, Now, SystemClock
 from dispatcher.errors import DispatcherError, StorageFull, Unavailable
+from dispatcher.meters import StoreMeters
 from dispatcher.store.sqlite import opening
 from dispatcher.store.sqlite.reader import SqliteReader
 from dispatcher.store.sqlite.tx import SqliteTx
@@ -60,6 +61,11 @@ class SqliteStore:
     def writer(self) -> Writer[SqliteTx]:
         """Who writes: for a move, which freezes it and writes on."""
         return self._writer
+
+    @property
+    def meters(self) -> StoreMeters:
+        """What the writer counts."""
+        return self._writer.meters
 
     @property
     def healthy(self) -> bool:
@@ -136,6 +142,7 @@ class _Session:
         self._tx: SqliteTx | None = None
         self._broken = False
         self._changes = 0
+        self._ends: Mapping[str, int] = {}
         self._reopen()
         self.store_id = self._identify()
         self._connection().execute(LOOK_AGAIN)
@@ -186,6 +193,7 @@ class _Session:
             db.execute("COMMIT")
         except apsw.Error as error:
             raise GroupFailed(cause(error)) from error
+        self._ends = self.tx().counts.ends() if self.tx().finished else {}
         self.tx().settled()
         return wrote
 
@@ -198,6 +206,10 @@ class _Session:
     def finished(self) -> list[int]:
         """The tasks that this transaction brought to an end."""
         return self.tx().finished
+
+    def ends(self) -> Mapping[str, int]:
+        """How many tasks this transaction brought to each final state."""
+        return self._ends
 
     def close(self) -> None:
         """Checkpoint and let go."""

@@ -14,6 +14,7 @@ from dispatcher.store.sqlite.bulk import BulkOps
 from dispatcher.store.sqlite.counts import Counts
 from dispatcher.store.sqlite.later import LaterOps
 from dispatcher.store.sqlite.queues import QueueOps
+from dispatcher.store.sqlite.webhooks import HookOps
 from dispatcher.store.sqlite.workers import WorkerOps
 from dispatcher.store.tally import READY
 from dispatcher.store.touched import Touched
@@ -32,7 +33,7 @@ REMEMBER_KEYS = """INSERT INTO idempotency_keys (idempotency_key, task_id, diges
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 
 
-class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps):
+class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
     def __init__(self, db: apsw.Connection, now: Now) -> None:
