@@ -17,6 +17,7 @@ import apsw
 from client import config, urls
 from client.errors import Refused, TransportError
 from client.transport import Transport
+from common.places import DISPATCHER, OPERATOR, WORKER
 from common.settings import SettingError, environment, load
 from dispatcher import config as dispatcher_config
 from dispatcher.config import VERSION, DispatcherSettings
@@ -99,7 +100,7 @@ def dispatcher(url: str, token: str | None) -> tuple[Seen | None, list[Finding]]
     except Refused as error:
         return None, [_refusal(url, error)]
     except (TransportError, ValueError) as error:
-        return None, [Finding("dispatcher", FAIL, str(error), "./start_dispatcher.sh, or set DISPATCHER_URL")]
+        return None, [Finding("dispatcher", FAIL, str(error), f"{DISPATCHER}, or set DISPATCHER_URL")]
     return Seen(health, stats, ahead), list(_presence(url, health))
 
 
@@ -179,7 +180,7 @@ def _schema(database: Path) -> Finding:
         with closing(backup.open_backup(database)) as db:
             schema, newest = int(db.pragma("user_version")), steps()[-1][0]
     except apsw.Error as error:
-        return Finding("database", FAIL, f"{database}: {error}", "./taskmill restore a backup")
+        return Finding("database", FAIL, f"{database}: {error}", f"{OPERATOR} restore a backup")
     finally:
         os.close(lock)
     if schema > newest:
@@ -213,9 +214,9 @@ def workers(stats: dict[str, Any]) -> Iterator[Finding]:
     told = f"{len(alive)} alive, {busy} busy; {waiting:,} tasks ready"
     told += f", the oldest for {_span(oldest)}" if waiting else ""
     if waiting and not alive:
-        yield Finding("workers", FAIL, told, "./start_worker.sh NAME")
+        yield Finding("workers", FAIL, told, f"{WORKER} NAME")
     elif not alive:
-        yield Finding("workers", WARN, told, "./start_worker.sh NAME before there is work")
+        yield Finding("workers", WARN, told, f"{WORKER} NAME before there is work")
     elif waiting and oldest > WAIT_WARN and busy < len(alive):
         kinds = ", ".join(
             sorted({f"{one['task_type']} in {one['queue']}" for one in stats["queues"] if one.get("ready")})

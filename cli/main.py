@@ -13,6 +13,8 @@ import click
 from cli.errors import FAILED, INTERRUPTED, UNREACHABLE, USAGE, Failed
 from cli.table import COMMANDS, SECTIONS
 from common.exits import of_status
+from common.places import DISPATCHER, OPERATOR
+from common.places import module as full_name
 from common.settings import SettingError
 from common.submitting import by_flags
 from dispatcher.errors import BadBackup, CannotOpen
@@ -50,7 +52,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        found: click.Command = getattr(import_module(module), name)
+        found: click.Command = getattr(import_module(full_name(module)), name)
         return found
 
     def invoke(self, ctx: click.Context) -> object:
@@ -89,7 +91,7 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, click.Abort):
         return _fail("interrupted; nothing was changed", INTERRUPTED)
     if isinstance(error, click.ClickException):
-        return _fail(f"{error.format_message().rstrip('.')} (./taskmill --help)", USAGE)
+        return _fail(f"{error.format_message().rstrip('.')} ({OPERATOR} --help)", USAGE)
     if isinstance(error, (SettingError, ValueError)):
         return _fail(str(error), USAGE)
     if isinstance(error, (BadBackup, CannotOpen)):
@@ -106,7 +108,7 @@ def _explain_answer(error: BaseException) -> int:
     if isinstance(error, Rejected):
         return _fail(by_flags(error.message), of_status(error.status))
     if isinstance(error, Unreachable):
-        return _fail(f"{error}; start it with ./start_dispatcher.sh, or set DISPATCHER_URL", UNREACHABLE)
+        return _fail(f"{error}; start it with {DISPATCHER}, or set DISPATCHER_URL", UNREACHABLE)
     if isinstance(error, ClientError):
         return _fail(str(error), UNREACHABLE if isinstance(error, TransportError) else FAILED)
     raise error

@@ -22,6 +22,7 @@ from cli import files, show
 from cli.errors import USAGE, Failed
 from cli.options import examples
 from common.paths import named
+from common.places import DISPATCHER, OPERATOR
 from common.settings import environment, load
 from dispatcher.clock import Now, SystemClock
 from dispatcher.config import DispatcherSettings
@@ -36,7 +37,7 @@ from dispatcher.store.sqlite.migrations import steps
 AT_A_TIME = 500  # leases ended in one transaction
 END_OF_TIME = 2**62
 REASON = "the queue was restored from a backup"
-PLACEHOLDER = "A restore was interrupted here. Run it again: ./taskmill restore FILE\n"
+PLACEHOLDER = f"A restore was interrupted here. Run it again: {OPERATOR} restore FILE\n"
 ASIDE = ".before-restore-"
 SUFFIXES = ("", "-wal", "-shm", "-journal", ".lock")
 
@@ -79,7 +80,7 @@ def command(file: str, force: bool, dry_run: bool) -> None:
     click.echo(f"restored {database} in {time.monotonic() - began:.1f} s; {ended:,} leases ended as lost")
     if aside is not None:
         click.echo(f"the queue that was there: {aside}")
-    click.echo("start the dispatcher: ./start_dispatcher.sh")
+    click.echo(f"start the dispatcher: {DISPATCHER}")
 
 
 def _database() -> Path:

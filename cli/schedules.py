@@ -10,6 +10,7 @@ from cli.errors import DONE, USAGE, Failed
 from cli.options import Named, alone, asking, dispatcher, dry_run_option, examples, name_argument, name_of, taking
 from client.client import Client
 from client.errors import Rejected
+from common.places import OPERATOR
 from common.submitting import SCHEDULED, Option
 
 COLUMNS = ("name", "when", "task", "next", "last task", "state")
@@ -33,7 +34,7 @@ def schedules(as_json: bool, url: str | None) -> int:
     if as_json:
         show.as_json(found)
     elif not found:
-        click.echo("no schedules; make one:  ./taskmill schedule NAME set --every 15m --type TYPE")
+        click.echo(f"no schedules; make one:  {OPERATOR} schedule NAME set --every 15m --type TYPE")
     else:
         show.table(COLUMNS, map(_row, found))
     return DONE

@@ -9,6 +9,7 @@ from cli import show
 from cli.errors import DONE, REFUSED, Failed
 from cli.options import Named, alone, asking, dispatcher, examples, name_argument, name_of
 from client.errors import Rejected
+from common.places import OPERATOR
 
 HEADINGS = ("worker", "status", "told to", "tasks", "slots", "host", "labels", "version", "task types")
 STYLES = {"quiet": "yellow", "stop": "red"}
@@ -123,7 +124,7 @@ def _order(context: click.Context, state: str, when: str | None, as_json: bool, 
 
 
 def _never_seen(name: str) -> Failed:
-    return Failed(f"no worker of the name {name} was ever seen (./taskmill workers)", REFUSED)
+    return Failed(f"no worker of the name {name} was ever seen ({OPERATOR} workers)", REFUSED)
 
 
 def _row(one: Mapping[str, Any]) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from client.config import ClientSettings
 from common import submitting
+from common.places import ADD
 
 METHODS = ("sieve", "trial_division")
 _DEFAULT_LIMIT = 100_000
@@ -80,7 +81,7 @@ def _count(args: argparse.Namespace) -> int:
         raise UsageError("the count is given twice: as COUNT and with --count")
     count = args.count_option if args.count is None else args.count
     if count is None and not args.task_type:
-        raise UsageError("say how many tasks: add_task.py COUNT [LIMIT [METHOD]], or name a --type (--help shows more)")
+        raise UsageError(f"say how many tasks: {ADD} COUNT [LIMIT [METHOD]], or name a --type (--help shows more)")
     return 1 if count is None else int(count)
 
 
@@ -90,9 +91,9 @@ def _summary(args: argparse.Namespace, task: dict[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="add_task.py",
+        prog=ADD,
         description="Submits tasks to a Taskmill dispatcher.",
-        epilog=_EXAMPLES,
+        epilog=_EXAMPLES.replace("add_task.py", ADD),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -13,6 +13,7 @@ from client.retry import Retry, Timing
 from client.waiting import Watch
 from common import submitting
 from common.exits import DONE, FAILED, INTERRUPTED, UNREACHABLE, USAGE, of_status
+from common.places import ADD, DISPATCHER
 from common.settings import SettingError
 
 _SUBMIT_PATIENCE, _WAIT_PATIENCE = 5.0, 60.0  # seconds of retries: who submits wants to know, who waits has time
@@ -22,10 +23,10 @@ Connect = Callable[[str | None, float], Client]
 Display = Human | JsonLines
 
 
-def main(argv: list[str], connect: Connect | None = None, timing: Timing | None = None) -> int:
+def main(argv: list[str] | None = None, connect: Connect | None = None, timing: Timing | None = None) -> int:
     """Runs the command line and returns its exit code; `connect(url, patience)` makes the clients."""
     try:
-        code = _run(argv, connect or _connect, timing or Timing())
+        code = _run(sys.argv[1:] if argv is None else argv, connect or _connect, timing or Timing())
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stderr.write("\n")  # the progress bar, or the terminal's ^C, stands on this line
@@ -36,7 +37,7 @@ def main(argv: list[str], connect: Connect | None = None, timing: Timing | None 
     except Rejected as error:
         return _fail(f"the dispatcher refused this: {submitting.by_flags(error.message)}", of_status(error.status))
     except TransportError as error:
-        return _fail(f"{error}\nIs the dispatcher running? Start it with: ./start_dispatcher.sh", UNREACHABLE)
+        return _fail(f"{error}\nIs the dispatcher running? Start it with: {DISPATCHER}", UNREACHABLE)
     except (ValueError, SettingError) as error:
         return _fail(str(error), USAGE)
     return code
@@ -113,5 +114,5 @@ def _connect(url: str | None, patience: float) -> Client:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"add_task.py: {message}", file=sys.stderr)
+    print(f"{ADD}: {message}", file=sys.stderr)
     return code

@@ -6,6 +6,7 @@ from typing import Any, TextIO
 
 from client.waiting import Task
 from common import json_profile
+from common.places import WORKER
 
 _LISTED = 100  # submits are named one by one up to here
 _SHOWN = 300  # characters of a result
@@ -67,7 +68,7 @@ class Human:
     def next_step(self, url: str, task_ids: list[int], *, workers: int | None) -> None:
         """What the user may do now; `workers` is None when that is not known."""
         if workers == 0:
-            _say("No worker is active yet. Start one with: ./start_worker.sh worker-1")
+            _say(f"No worker is active yet. Start one with: {WORKER} worker-1")
         _say(f"See how it goes: curl {url}/task/{task_ids[0]}")
 
     def progress(self, total: int, ended: int, running: list[Task]) -> None:

@@ -14,7 +14,7 @@ from types import TracebackType
 from client import guard
 from client.client import Client
 from client.errors import TransportError
-from common.settings import ROOT
+from common.places import ROOT, module
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -26,7 +26,7 @@ class Process:
     def __init__(self, words: list[str], env: Mapping[str, str], log: Path) -> None:
         self.words, self.env, self.log = words, dict(env), log
         with log.open("ab") as file:
-            command = [sys.executable, "-m", *words]
+            command = [sys.executable, "-m", module(words[0]), *words[1:]]
             self.popen: subprocess.Popen[bytes] = subprocess.Popen(
                 command, cwd=ROOT, env=self.env, stdout=file, stderr=file, start_new_session=True
             )

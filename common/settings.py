@@ -14,9 +14,9 @@ from urllib.parse import unquote, urlsplit
 from dotenv import dotenv_values
 
 from common.durations import parse_duration
+from common.places import ROOT as ROOT
 
 Seconds = NewType("Seconds", float)
-ROOT = Path(__file__).resolve().parent.parent
 S = TypeVar("S")
 
 
@@ -117,7 +117,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _path(text: str) -> Path:
-    """A path; a relative one counts from the repository, whatever the current directory."""
+    """A path; a relative one counts from ROOT: the repository, or where an installed program was started."""
     return ROOT / Path(text).expanduser()
 
 

@@ -6,9 +6,10 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from common import logs
+from common.places import DISPATCHER
 from common.settings import SettingError, environment, load, secrets
 from dispatcher import outward, server
 from dispatcher.app import create_app
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="start_dispatcher.sh", description="The Taskmill dispatcher.")
+    parser = argparse.ArgumentParser(prog=DISPATCHER.removeprefix("./"), description="The Taskmill dispatcher.")
     parser.add_argument("--host", help="address to bind (setting DISPATCHER_HOST)")
     parser.add_argument("--port", type=int, help="port to bind, 0 for a free one (setting DISPATCHER_PORT)")
     parser.add_argument("--insecure", action="store_true", help="bind any address without a token")
@@ -117,5 +118,10 @@ def _loops(queue: Queue, settings: DispatcherSettings, courier: Courier | None) 
     return [waker, heralding, *hooks, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The whole program."""
     server.leave(main())
+
+
+if __name__ == "__main__":
+    run()

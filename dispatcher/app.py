@@ -2,6 +2,7 @@
 
 from flask import Flask, request
 
+from common.places import module
 from dispatcher import dashboard
 from dispatcher.config import DispatcherSettings, is_loopback
 from dispatcher.errors import NotAFile
@@ -34,7 +35,7 @@ from dispatcher.store.sqlite.copies import Copies, Copy
 
 def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None = None) -> Flask:
     """The HTTP face of a queue."""
-    app = Flask("dispatcher", static_folder=None)
+    app = Flask(module("dispatcher"), static_folder=None)
     app.url_map.merge_slashes = False  # a path is right or wrong; nothing is redirected
     errors.install(app)
     local = is_loopback(settings.host)

@@ -5,13 +5,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import logs
+from common import logs, version
 from common.settings import ROOT, Seconds, SettingError, setting
 from dispatcher import outward
 from dispatcher.model import State
 from dispatcher.queue.terms import Terms
 
-VERSION = "0.1.0"
+VERSION = version.VERSION
 BODY_LIMIT = 16 * 2**20
 TASK_DATA_LIMIT = 2**20
 SHORTEST_SECRET = 16

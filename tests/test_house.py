@@ -14,7 +14,10 @@ from worker.config import WorkerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("common", "dispatcher", "worker", "client", "cli", "tasks")
-SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))] + [ROOT / "add_task.py"]
+SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))] + [
+    ROOT / "add_task.py",
+    ROOT / "taskmill.py",
+]
 
 # a module's place → the places it may import from, beside itself
 MAY_IMPORT = {
@@ -45,7 +48,7 @@ MAY_IMPORT = {
         "dispatcher.outward",
     },
 }  # fmt: skip
-WIRING = {"dispatcher.app", "dispatcher.__main__", "dispatcher.config", "dispatcher.server", "add_task"}
+WIRING = {"dispatcher.app", "dispatcher.__main__", "dispatcher.config", "dispatcher.server", "add_task", "taskmill"}
 
 
 def _module(path: Path) -> str:

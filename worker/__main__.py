@@ -3,8 +3,10 @@
 import argparse
 import signal
 import sys
+from typing import NoReturn
 
 from common import logs
+from common.places import WORKER
 from common.settings import SettingError, secrets
 from worker import config
 from worker.instance import InstanceError
@@ -24,7 +26,7 @@ OPTIONS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """0 after a drain, 2 when the worker could not start."""
-    parser = argparse.ArgumentParser(prog="python -m worker", description="Run one Taskmill worker.")
+    parser = argparse.ArgumentParser(prog=WORKER.removeprefix("./"), description="Run one Taskmill worker.")
     parser.add_argument(
         "WORKER_ID", nargs="?", metavar="NAME", help="the worker's name (default: WORKER_ID, else the host's name)"
     )
@@ -41,8 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The whole program."""
     code = main()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # all is done; Python's own end would let a late one kill us
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client import urls
-from common import logs
+from common import logs, version
+from common.handlers import folders
 from common.settings import ROOT, Seconds, SettingError, environment, load, setting
 
-VERSION = "0.1.0"
+VERSION = version.VERSION
 INLINE_RESULT_BYTES = 256 * 1024  # a larger result is put raw (docs/protocol.md)
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.:-]")
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -65,8 +66,7 @@ class WorkerSettings:
 
     def task_paths(self) -> tuple[Path, ...]:
         """The folders with handlers: `tasks/`, then those of TASKS_PATH in their order."""
-        extra = (part.strip() for part in self.tasks_path.split(os.pathsep))
-        return (ROOT / "tasks", *(ROOT / Path(part).expanduser() for part in extra if part))
+        return folders.task_paths(self.tasks_path)
 
 
 def read(given: Mapping[str, str | None]) -> WorkerSettings:

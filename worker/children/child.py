@@ -21,13 +21,13 @@ from _thread import allocate_lock
 from functools import partial
 from typing import Any, NamedTuple
 
+from common.handlers.loading import Handler, classic_failure, find, load
+from common.handlers.signs import raised
 from common.json_profile import JsonError, dump
 from worker.children import framing
 from worker.children.context import Context
 from worker.children.framing import frame
-from worker.children.loading import Handler, find, load
-from worker.children.outcomes import explained, failed_fields, rest, spool_path
-from worker.children.signs import final_reason, snooze_seconds
+from worker.children.outcomes import failed_fields, rest, spool_path
 from worker.children.stopping import StopOrder, Stopped
 from worker.children.work import Work, WorkLine
 
@@ -160,8 +160,8 @@ class Child:
     def _result(self, value: Any, classic: bool, lease_id: str, seconds: float) -> Result:
         if self._stop.given:
             raise Stopped
-        if classic and isinstance(value, dict) and value.get("status") == "failed":
-            return _failure(str(value.get("error") or "the handler returned status failed"), seconds)
+        if classic and (error := classic_failure(value)):
+            return _failure(error, seconds)
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self._stored(bytes(value), "application/octet-stream", lease_id, seconds)
         try:
@@ -199,15 +199,11 @@ def _failure(error: str, seconds: float, retry: bool = True) -> Result:
 
 def _raised(error: BaseException, seconds: float, prefix: str = "") -> Result:
     """What a handler raised: it asks to be run later, or it failed, perhaps for good."""
-    try:
-        snooze = snooze_seconds(error)
-    except ValueError as wrong:
-        return _failure(explained(wrong), seconds)
-    if snooze is not None:
-        fields = f',"snooze_seconds":{snooze:.3f},"run_seconds":{seconds:.6f}'
+    told = raised(error, prefix)
+    if told.snooze is not None:
+        fields = f',"snooze_seconds":{told.snooze:.3f},"run_seconds":{seconds:.6f}'
         return Result(framing.SNOOZED, fields, seconds)
-    reason = final_reason(error)
-    return _failure(prefix + explained(error, reason or ""), seconds, retry=reason is None)
+    return _failure(told.error, seconds, told.retry)
 
 
 def _write_durably(path: str, data: bytes) -> None:

@@ -9,15 +9,12 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any
 
-from common.json_profile import JsonError, dump
-from worker.children.outcomes import clean
+from common.handlers import updates
+from common.json_profile import dump
 from worker.children.stopping import StopOrder
 from worker.children.tasklog import TaskLog
 
 SPACING = 0.1
-CHECKPOINT_BYTES = 1024 * 1024
-PARTIAL_BYTES = 64 * 1024
-NOTE_BYTES = 1024
 
 
 class Context:
@@ -37,17 +34,11 @@ class Context:
     def progress(self, done: float, total: float | None, note: str = "") -> None:
         """Show that `done` of `total` (any unit; None: unknown) is behind us; raises JsonError for what is not a finite
         number."""
-        parts = {"progress": dump({"done": _number(done), "total": None if total is None else _number(total)})}
-        if note:
-            parts["note"] = dump(clean(note, NOTE_BYTES))
-        self._update(parts)
+        self._update(updates.progress(done, total, note))
 
     def checkpoint(self, state: Any) -> None:
         """Save a JSON value for a later attempt; it replaces the one before. Raises ValueError over 1 MiB."""
-        text = dump(state)
-        if len(text) > CHECKPOINT_BYTES or len(text.encode()) > CHECKPOINT_BYTES:
-            raise ValueError(f"a checkpoint of {len(text)} characters is over the limit of {CHECKPOINT_BYTES} bytes")
-        self._update({"checkpoint": text})
+        self._update({"checkpoint": updates.checkpoint(state)})
 
     def cancelled(self) -> bool:
         """Whether the task should stop; who asks once is not interrupted but has to stop by itself, in 3 s."""
@@ -56,10 +47,7 @@ class Context:
 
     def partial(self, value: Any) -> None:
         """Show a JSON value as what there is of the result so far. Raises ValueError over 64 KiB."""
-        text = dump(value)
-        if len(text) > PARTIAL_BYTES or len(text.encode()) > PARTIAL_BYTES:
-            raise ValueError(f"a partial result of {len(text)} characters is over the limit of {PARTIAL_BYTES} bytes")
-        self._update({"partial": text})
+        self._update({"partial": updates.partial(value)})
 
     def log(self, text: str) -> None:
         """Add to the task's log, which can be read while it runs (its last 200 lines or 64 KiB). The lines go to the
@@ -110,14 +98,3 @@ class Context:
             self._send(("{" + ",".join(f'"{name}":{text}' for name, text in self._held.items()) + "}").encode())
             self._held.clear()
             self._sent_at = time.monotonic()
-
-
-def _number(value: Any) -> float:
-    """A number that the dispatcher can keep; what it refused would take all leases of this worker with it."""
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
-        raise JsonError(f"progress is told in numbers, not in {type(value).__name__}")
-    try:
-        exact = float(value)
-    except OverflowError:
-        raise JsonError("progress is out of range: its numbers are at most 1e308") from None
-    return value if isinstance(value, (int, float)) else exact

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from common.handlers.loading import SUFFIX, TYPE_NAME
+from common.handlers.texts import clean
 from common.json_profile import JsonError, parse
-from common.settings import ROOT
+from common.places import IMPORTS, boot
 from worker.children import leftovers
-from worker.children.loading import SUFFIX, TYPE_NAME
-from worker.children.outcomes import clean
 from worker.children.process import described, environment
 
 PROBE_SECONDS = 60.0
 ERROR_BYTES = 8 * 1024
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from worker.children.probing import main; main()"
+_BOOT = boot("worker.children.probing")
 
 
 @dataclass
@@ -92,7 +92,7 @@ class _Report:
 
 def _probe_once(files: Mapping[str, Path], seconds: float) -> _Report:
     paths = json.dumps({task_type: str(path) for task_type, path in files.items()})
-    command = [sys.executable, "-I", "-c", _BOOT, str(ROOT), paths]
+    command = [sys.executable, "-I", "-c", _BOOT, str(IMPORTS), paths]
     mark = uuid4().hex
     try:
         done = subprocess.run(

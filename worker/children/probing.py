@@ -5,9 +5,9 @@ import os
 import sys
 from typing import Any
 
+from common.handlers.loading import HandlerError, load
+from common.handlers.texts import clean, explained
 from common.json_profile import dump
-from worker.children.loading import HandlerError, load
-from worker.children.outcomes import clean, explained
 
 
 def main() -> None:

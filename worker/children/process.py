@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from common.settings import ROOT
+from common.places import IMPORTS, boot
 from worker.children import leftovers
 from worker.children.framing import Frame, FrameReader
 from worker.children.ledger import Held
 from worker.children.line import Line
 from worker.children.stopping import STOP_SIGNAL
 
-BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from worker.children.child import main; main()"
+BOOT = boot("worker.children.child")
 CHUNK = 64 * 1024
 ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
 
@@ -106,7 +106,7 @@ class ChildProcess:
             "inherited": inherited,
         }
         return subprocess.Popen(
-            [sys.executable, "-I", "-c", BOOT, str(ROOT), json.dumps(orders)],
+            [sys.executable, "-I", "-c", BOOT, str(IMPORTS), json.dumps(orders)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -6,7 +6,7 @@ this module at its start: it must stay small.
 
 from typing import Any
 
-from worker.children.outcomes import clean
+from common.handlers.texts import clean
 
 LINES, BYTES = 200, 64 * 1024
 LINE_BYTES = 4 * 1024

@@ -1,4 +1,4 @@
-"""Finds and loads handlers by file, inside a child.
+"""Finds and loads handlers by file.
 
 A module gets a private name (`taskmill_handlers.prime_task`), so that no handler hides an installed package; its
 folder stands on `sys.path`, so that it finds its siblings. A child imports this module at its start: it must stay
@@ -18,6 +18,7 @@ CLASSIC = ("task_id", "payload")
 MODERN = ("payload", "context")
 MOST_SLOTS = 1000
 WANTS = ("max_attempts", "backoff", "timeout_seconds")
+_OUR_TASKS = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "tasks")
 _CO_VARIABLE, _CO_SUSPENDS = 0x04 | 0x08, 0x20 | 0x80 | 0x200  # inspect.CO_*, without the weight of inspect
 
 
@@ -58,12 +59,19 @@ class Handler:
 
     def defaults(self) -> dict[str, Any] | None:
         """What its tasks want unless they say otherwise; None when nothing. Raises HandlerError."""
-        from worker.children.defaults import checked  # here: only a probe asks
+        from common.handlers.defaults import checked  # here: few ask
 
         try:
             return checked({name: value for name in WANTS if (value := getattr(self.module, name, None)) is not None})
         except ValueError as error:
             raise HandlerError(f"{self.module.__file__}: {error}") from None
+
+
+def classic_failure(value: Any) -> str | None:
+    """The error of a handler of the classic form that returned one; None for any other value."""
+    if not isinstance(value, dict) or value.get("status") != "failed":
+        return None
+    return str(value.get("error") or "the handler returned status failed")
 
 
 def find(folders: Iterable[str], task_type: str) -> str:
@@ -96,8 +104,8 @@ def load(path: str) -> Handler:
 
 
 def _put_siblings_in_reach(folder: str) -> None:
-    """The repository's own `tasks` are a package of the root, which is on the path already."""
-    if folder not in sys.path and os.path.dirname(folder) != sys.path[0]:
+    """Our own `tasks` are a package, and find each other as such."""
+    if folder not in sys.path and folder != _OUR_TASKS:
         sys.path.insert(1, folder)
 
 

@@ -1,0 +1,3 @@
+"""The version of Taskmill, stated once."""
+
+VERSION = "0.1.0"
