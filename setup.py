@@ -1,8 +1,8 @@
 """Builds the distribution (the rest is told in pyproject.toml).
 
-In the repository our folders are the packages `client`, `tasks`, `worker` …; where Taskmill is installed these names are
-the user's, and ours are `taskmill.client` …: the build copies the folders below `taskmill/`, and writes the longer names
-into their import statements. Modules that are named in a text go through `common/places.py`.
+In the repository our folders are the packages `client`, `tasks`, `worker` …; where Taskmill is installed these names
+are the user's, and ours are `taskmill.client` …: the build copies the folders below `taskmill/`, and writes the longer
+names into their import statements. Modules that are named in a text go through `common/places.py`.
 """
 
 import ast

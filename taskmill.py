@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from client.schedules import Submitted
-    from client.testing import LocalCluster
+    from client.testing import InlineClient, LocalCluster, Run, run_task
     from tasks.context import Cancelled, Context, Fail, Snooze
 
     __version__: str
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Client": "client.client",
     "Submitted": "client.schedules",
-    "LocalCluster": "client.testing",
+    **dict.fromkeys(("InlineClient", "LocalCluster", "Run", "run_task"), "client.testing"),
     **dict.fromkeys(("Cancelled", "Context", "Fail", "Snooze"), "tasks.context"),
 }
 
@@ -42,9 +42,11 @@ __all__ = [
     "ClientError",
     "Context",
     "Fail",
+    "InlineClient",
     "LocalCluster",
     "Refused",
     "Rejected",
+    "Run",
     "Snooze",
     "StillOpen",
     "Submitted",
@@ -53,6 +55,7 @@ __all__ = [
     "TransportError",
     "Unreachable",
     "__version__",
+    "run_task",
 ]
 
 

@@ -17,7 +17,7 @@ from client.failover import Failover, connect
 from client.queues import QueueCalls
 from client.retry import Retry, Timing
 from client.schedules import LaterCalls
-from client.transport import Transport
+from client.transport import Exchanges, Transport
 from client.waiting import ENDED, LONGEST_WAIT, Task, Watch
 from client.workers import WorkerCalls
 from common import json_profile
@@ -43,12 +43,12 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
         token: str | None = None,
         *,
         retry_seconds: float = 60.0,
-        transport: Transport | Failover | None = None,
+        transport: Exchanges | None = None,
         timing: Timing | None = None,
         retry: Retry | None = None,
     ) -> None:
         given = config.load()
-        self._transport = transport or _connected(url, token, given)
+        self._transport: Exchanges = transport or _connected(url, token, given)
         self._timing = timing or Timing()
         self._retry = retry or Retry(retry_seconds, self._timing)
 

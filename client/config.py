@@ -12,6 +12,7 @@ class ClientSettings:
 
     dispatcher_url: tuple[str, ...] = (urls.DEFAULT,)  # several stand before one store
     dispatcher_token: str = settings.setting("", secret=True)
+    tasks_path: str = ""  # for those who run handlers themselves
     primes_max_limit: int = settings.setting(100_000_000, low=0)
     primes_default_method: str = "sieve"
 

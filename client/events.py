@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from client.errors import BadReply, Refused, Rejected, TransportError
-from client.failover import Failover
 from client.retry import Timing
-from client.transport import Transport
+from client.transport import Exchanges
 
 SILENCE_S = 45.0  # three times what a living dispatcher is silent for
 PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0)  # before the next try; the last one again and again
@@ -26,7 +25,7 @@ class Event(NamedTuple):
 class EventCalls:
     """Mixed into `Client`."""
 
-    _transport: Transport | Failover
+    _transport: Exchanges
     _timing: Timing
 
     def events(self, task_id: int | None = None, *, after: str | None = None) -> Iterator[Event]:

@@ -1,4 +1,7 @@
-"""A whole farm in a temporary folder, for tests and benchmarks: real processes, started as users start them."""
+"""For tests and benchmarks: a whole farm in a temporary folder, of real processes, started as users start them.
+
+Beside it what needs no processes: `run_task` for one handler, `InlineClient` for a program that submits.
+"""
 
 import os
 import signal
@@ -14,6 +17,9 @@ from types import TracebackType
 from client import guard
 from client.client import Client
 from client.errors import TransportError
+from client.inline import InlineClient as InlineClient
+from client.running import Run as Run
+from client.running import run_task as run_task
 from common.places import ROOT, module
 
 READY_SECONDS = 30.0

@@ -5,11 +5,11 @@ address that was given.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from urllib3.exceptions import ClosedPoolError
 from urllib3.response import BaseHTTPResponse
@@ -36,6 +36,33 @@ class Stream:
 
     def __iter__(self) -> Iterator[bytes]:
         return self._reply.chunks()
+
+
+class Pieces(Protocol):
+    """What is read piece by piece."""
+
+    @property
+    def media_type(self) -> str:
+        """Of the whole."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+class Exchanges(Protocol):
+    """What a client needs: a Transport, several behind a Failover, or what stands in for a dispatcher."""
+
+    @property
+    def url(self) -> str:
+        """Where the dispatcher is."""
+
+    def call(self, method: str, path: str, body: bytes | BinaryIO | None = None, *, timeout: float = 30.0) -> Any:
+        """The data of its answer."""
+
+    def stream(self, path: str, *, timeout: float) -> AbstractContextManager[Pieces]:
+        """The body of its answer."""
+
+    def close(self) -> None:
+        """Closes all idle connections."""
 
 
 class Transport:
