@@ -61,7 +61,7 @@ class Order:
 
 def read(argv: list[str], given: ClientSettings) -> Order:
     """The order on a command line. Raises UsageError or another ValueError; argparse itself exits with code 2."""
-    args = _parser().parse_intermixed_args(argv)
+    args = parser().parse_intermixed_args(argv)
     count = _count(args)
     fields = submitting.read(submitting.SUBMIT, vars(args))
     if "task_type" not in fields:
@@ -89,28 +89,29 @@ def _summary(args: argparse.Namespace, task: dict[str, Any]) -> str:
     return args.task_type or "prime up to {limit} ({method})".format(**task["task_data"])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog=ADD,
         description="Submits tasks to a Taskmill dispatcher.",
         epilog=_EXAMPLES.replace("add_task.py", ADD),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("count", metavar="COUNT", nargs="?", type=_as(submitting.positive), help="how many tasks")
-    parser.add_argument(
+    made.add_argument("count", metavar="COUNT", nargs="?", type=_as(submitting.positive), help="how many tasks")
+    made.add_argument(
         "limit", metavar="LIMIT", nargs="?", type=_as(_from_0), help=f"primes up to it ({_DEFAULT_LIMIT})"
     )
-    parser.add_argument("method", metavar="METHOD", nargs="?", choices=METHODS, help="sieve or trial_division")
-    group = parser.add_argument_group("the task")
+    made.add_argument("method", metavar="METHOD", nargs="?", choices=METHODS, help="sieve or trial_division")
+    group = made.add_argument_group("the task")
     group.add_argument(
         "--count", dest="count_option", metavar="N", type=_as(submitting.positive), help="the same as COUNT"
     )
     for option in submitting.SUBMIT:
         action = "append" if option.many else "store"
         group.add_argument(option.flag, dest=option.field, metavar=option.metavar, help=option.help, action=action)
-    _add_other_options(parser)
-    return parser
+    _add_other_options(made)
+    return made
 
 
 def _add_other_options(parser: argparse.ArgumentParser) -> None:

@@ -30,7 +30,7 @@ class Run:
     retry: bool = True  # False: another attempt cannot succeed
     snooze_seconds: float | None = None
     seconds: float = 0.0
-    progress: list[tuple[float, float]] = field(default_factory=list)  # (done, total), each that was told
+    progress: list[tuple[float, float | None]] = field(default_factory=list)  # (done, total), each that was told
     notes: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     partials: list[Any] = field(default_factory=list)
@@ -47,10 +47,11 @@ class Recorder:
         self.stopped = False
         self._asked, self._cancel_after = 0, cancel_after
 
-    def progress(self, done: float, total: float, note: str = "") -> None:
+    def progress(self, done: float, total: float | None, note: str = "") -> None:
         """Raises JsonError as in a child."""
         parts = updates.progress(done, total, note)
-        self.run.progress.append((done, total))
+        told = parse(parts["progress"])
+        self.run.progress.append((told["done"], told["total"]))
         if note:
             self.run.notes.append(parse(parts["note"]))
 

@@ -39,7 +39,7 @@ SPARE_THREADS = 64  # not held by requests that wait: heartbeats and reports mus
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 stopped by a signal, 2 cannot start (one line on stderr says why)."""
-    options = _options(argv)
+    options = parser().parse_args(argv)
     try:
         settings = load(DispatcherSettings, environment(), **_given(options))
         check(settings, options.insecure)
@@ -50,13 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=DISPATCHER.removeprefix("./"), description="The Taskmill dispatcher.")
-    parser.add_argument("--host", help="address to bind (setting DISPATCHER_HOST)")
-    parser.add_argument("--port", type=int, help="port to bind, 0 for a free one (setting DISPATCHER_PORT)")
-    parser.add_argument("--insecure", action="store_true", help="bind any address without a token")
-    parser.add_argument("--version", action="version", version=VERSION)
-    return parser.parse_args(argv)
+def parser() -> argparse.ArgumentParser:
+    """Its command line."""
+    made = argparse.ArgumentParser(prog=DISPATCHER.removeprefix("./"), description="The Taskmill dispatcher.")
+    made.add_argument("--host", help="address to bind (setting DISPATCHER_HOST)")
+    made.add_argument("--port", type=int, help="port to bind, 0 for a free one (setting DISPATCHER_PORT)")
+    made.add_argument("--insecure", action="store_true", help="bind any address without a token")
+    made.add_argument("--version", action="version", version=VERSION)
+    return made
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

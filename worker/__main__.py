@@ -24,16 +24,21 @@ OPTIONS = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """0 after a drain, 2 when the worker could not start."""
-    parser = argparse.ArgumentParser(prog=WORKER.removeprefix("./"), description="Run one Taskmill worker.")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Its command line."""
+    made = argparse.ArgumentParser(prog=WORKER.removeprefix("./"), description="Run one Taskmill worker.")
+    made.add_argument(
         "WORKER_ID", nargs="?", metavar="NAME", help="the worker's name (default: WORKER_ID, else the host's name)"
     )
     for option, name, what in OPTIONS:
-        parser.add_argument(option, dest=name, metavar="…", help=f"{what} (default: {name})")
+        made.add_argument(option, dest=name, metavar="…", help=f"{what} (default: {name})")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 after a drain, 2 when the worker could not start."""
     try:
-        settings = config.read(vars(parser.parse_args(arguments)))
+        settings = config.read(vars(parser().parse_args(arguments)))
         logs.set_up(settings.log_level, settings.log_format, secrets(settings), settings.worker_id)
         worker = Worker(settings)
     except (SettingError, InstanceError, NothingToRun, ValueError) as error:
