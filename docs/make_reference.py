@@ -20,7 +20,7 @@ from client.config import ClientSettings  # noqa: E402
 from common.settings import setting_name  # noqa: E402
 from dispatcher import __main__ as dispatcher_program  # noqa: E402
 from dispatcher.config import DispatcherSettings  # noqa: E402
-from dispatcher.routes.openapi import document  # noqa: E402
+from dispatcher.routes.api.document import document  # noqa: E402
 from worker import __main__ as worker_program  # noqa: E402
 from worker.config import WorkerSettings  # noqa: E402
 

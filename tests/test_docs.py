@@ -15,12 +15,22 @@ import pytest
 
 from cli.table import COMMANDS
 from client.testing import LocalCluster
-from dispatcher.routes.openapi import OPERATIONS
+from dispatcher.routes.api.document import OPERATIONS as TABLES
+
+OPERATIONS = [one for table in TABLES.values() for one in table.OPERATIONS]
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-OUTSIDE = {"HTTPS_PROXY", "PIP_INDEX_URL", "OMP_NUM_THREADS", "CLOCK_MONOTONIC", "BEGIN_IMMEDIATE", "NO_COLOR"}
+OUTSIDE = {
+    "SSL_CERT_FILE",
+    "HTTPS_PROXY",
+    "PIP_INDEX_URL",
+    "OMP_NUM_THREADS",
+    "CLOCK_MONOTONIC",
+    "BEGIN_IMMEDIATE",
+    "NO_COLOR",
+}
 
 
 def _id(path: Path) -> str:
