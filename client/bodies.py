@@ -7,7 +7,7 @@ from typing import Any
 
 from common import json_profile
 
-MAX_TASKS = 10_000
+MAX_TASKS = 2_000  # a request may have 10,000; of smaller ones the first is worked on while the others are made
 MAX_BYTES = 8 * 1024 * 1024
 
 

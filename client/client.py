@@ -115,7 +115,7 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
     def submit_batches(
         self, tasks: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None
     ) -> Iterator[list[int]]:
-        """Submits tasks in requests of at most 10,000 and about 8 MiB; yields the ids of each as it is accepted.
+        """Submits tasks in requests of at most 2,000 and about 8 MiB; yields the ids of each as it is accepted.
 
         A task is a dict of the fields of `POST /submit-task`. Each request is stored whole or not at all; after an
         error those that were yielded stay. With an `idempotency_key` the whole call can be repeated without harm.

@@ -3,7 +3,8 @@
 Two lanes claim. The claimer's claim waits at the dispatcher (mechanism 5); the reporter's claims ride on reports and
 never wait. A higher number ends the older wait, so a claim beside the waiting one goes out exactly when it asks for
 more than the waiting one does; the claimer holds off until that is answered, and while reports bring all the tasks
-they ask for.
+they ask for. Where tasks come in floods, hundreds to a claim, no claim rides: the claimer asks while a report is under
+way, each in a round trip of its own, so that neither side waits for the other.
 """
 
 import logging
@@ -26,6 +27,8 @@ _ANSWER_TIME = 10.0  # seconds that a claim's answer may take beyond its wait
 _UNDER_WAY = 0.02  # seconds between looks whether a claim beside was answered
 _LEFT = 1.0  # seconds in which a dispatcher that was left may still answer what waits there
 _FLOW = 0.2  # seconds that one full report reply keeps the claimer off
+FLOOD = 400  # tasks in an answer that make a flood, and the least that is asked for in one
+_MORE_ROOM = 0.003  # seconds between looks whether there is room for that many
 
 
 class Runner(Protocol):
@@ -61,6 +64,7 @@ class Claims:
         self._current, self._left_at = "", 0.0  # the dispatcher in use, and when another was left for it
         self._outdated: Claim | None = None  # waits for task types that are no longer the right ones
         self._fed_until = 0.0
+        self._flood_until = 0.0
         self.orders: dict[str, Any] = {"state": "run", "cancel": []}  # the latest that are known
         self.draining = False  # no more tasks; orders are waited for as long as something runs
         self.closing = False  # nothing runs any more: no claim may wait
@@ -77,14 +81,19 @@ class Claims:
 
     def room(self) -> int:
         """How many tasks to ask for now."""
-        if self.draining or self.blocked or self.orders["state"] != "run":
-            return 0
-        return max(0, min(MAX_TASKS, self._runner.wanted()))
+        return max(0, min(MAX_TASKS, self._runner.wanted())) if self._may_ask() else 0
+
+    def _may_ask(self) -> bool:
+        return not self.draining and not self.blocked and self.orders["state"] == "run"
+
+    def _flooded(self) -> bool:
+        """Whether the last answer was full, and of hundreds: for a moment only, since longer tasks may come next."""
+        return self._clock() < self._flood_until and self._may_ask()
 
     def waiting_claim(self) -> Claim:
         """The next claim that waits at the dispatcher, for orders alone when there is no room."""
         wait = random.uniform(0.8, 1.0) * LONGEST_WAIT  # noqa: S311 -- jitter, not a secret
-        return self._leases.open_claim(self.room(), wait)
+        return self._leases.open_claim(self.room(), 0.0 if self._flooded() else wait)
 
     def unanswered_claim(self) -> Claim | None:
         """The oldest claim that must be repeated. What it asked for before is history; the number is what counts."""
@@ -100,7 +109,7 @@ class Claims:
         if parked is not None:
             self._bring_along()
         if parked is None or not self._leases.is_latest(parked):
-            return self._riding_claim(room) if reporting else None
+            return self._riding_claim(room) if reporting and not self._flooded() else None
         if room > parked.max_tasks or parked is self._outdated or self._must_end(parked):
             return self._leases.open_claim(room, 0.0)
         return None
@@ -127,12 +136,15 @@ class Claims:
         return self.unanswered_claim() or (self._leases.open_claim(room, 0.0) if room > 0 else None)
 
     def hold_off(self) -> float:
-        """Seconds for which nobody needs to wait for work: reports bring it, or a claim beside is under way.
+        """Seconds for which nobody needs to wait for work: reports bring it, or a claim beside is under way, or of a
+        flood there is no room for enough.
 
         Two claims at once would ask for the same room twice.
         """
+        if self._flooded():
+            return _MORE_ROOM if self.room() < FLOOD else 0.0
         fed = max(0.0, self._fed_until - self._clock())
-        return fed or (_UNDER_WAY if self._leases.claiming() else 0.0)
+        return _UNDER_WAY if fed or self._leases.claiming() else 0.0
 
     def body(self, claim: Claim) -> dict[str, Any]:
         """The claim as a report carries it; by itself it names worker and instance, too."""
@@ -173,6 +185,8 @@ class Claims:
         if fresh:
             self._runner.offer(fresh)
         self.obey(data.get("orders"))
+        full = FLOOD <= claim.max_tasks <= len(tasks)
+        self._flood_until = self._clock() + _FLOW if full else 0.0
         return len(tasks)
 
     def fed(self, claim: Claim, count: int) -> None:

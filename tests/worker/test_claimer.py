@@ -9,6 +9,7 @@ from doubles import RUN, Bench, claimed, leased, refusal, silence
 
 from client.transport import BadReply
 from worker.claimer import Claimer
+from worker.claims import FLOOD
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_the_claimer_holds_off_while_reports_bring_all_the_work(bench: Bench, cl
     full = bench.leases.open_claim(2, 0)
     bench.claims.take(full, claimed([]))
     bench.claims.fed(full, 2)
-    assert claimer.step() == pytest.approx(0.2)
+    assert claimer.step() == pytest.approx(0.02)
     assert numbers(bench) == []
     bench.clock.now += 0.21
     claimer.step()
@@ -205,6 +206,38 @@ def test_the_same_room_is_not_asked_for_twice(bench: Bench, claimer: Claimer) ->
     bench.claims.take(beside, claimed([leased(1), leased(2), leased(3)]))
     claimer.step()
     assert numbers(bench) == [(2, 1)]
+
+
+def test_a_flood_is_claimed_beside_the_reports(bench: Bench, claimer: Claimer) -> None:
+    """Each side in a round trip of its own, and no claim for a few: that would be one for each task that ended."""
+    bench.runner.capacity = FLOOD
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(n + 1) for n in range(FLOOD)])
+    claimer.step()
+    bench.runner.capacity = FLOOD - 1
+    assert claimer.step() == pytest.approx(0.003)
+    assert bench.claims.claim_beside(reporting=True) is None
+    bench.runner.capacity = FLOOD + 1
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(9999)])
+    claimer.step()
+    bodies = bench.dispatcher.bodies("/get-tasks")
+    assert [(body["max_tasks"], body["wait_seconds"] > 0) for body in bodies] == [(FLOOD, True), (FLOOD + 1, False)]
+    assert bench.claims.claim_beside(reporting=True) is not None  # that was the last of it
+
+
+@pytest.mark.parametrize("end", ["longer tasks", "quiet"])
+def test_a_flood_ends_where_there_is_no_room_for_hundreds(bench: Bench, claimer: Claimer, end: str) -> None:
+    bench.runner.capacity = FLOOD
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(n + 1) for n in range(FLOOD)])
+    claimer.step()
+    if end == "quiet":
+        bench.claims.obey({"state": "quiet", "cancel": []})
+    else:
+        bench.runner.capacity = 2
+        assert claimer.step() == pytest.approx(0.003)
+        bench.clock.now += 0.21
+    claimer.step()
+    [_, body] = bench.dispatcher.bodies("/get-tasks")
+    assert (body["max_tasks"], body["wait_seconds"] > 0) == (0 if end == "quiet" else 2, True)
 
 
 def test_reports_of_an_outage_carry_one_number(bench: Bench) -> None:
