@@ -10,8 +10,7 @@ export TMPDIR
 # hundreds of processes start: each module is compiled once, and not into the tree
 export PYTHONPYCACHEPREFIX=$TMPDIR/pycache
 unset PYTHONDONTWRITEBYTECODE
-beside=  # the process group of what runs beside the rest
-trap '[[ -z $beside ]] || kill -- "-$beside" 2>/dev/null || true; rm -rf "$TMPDIR"' EXIT
+trap 'rm -rf "$TMPDIR"' EXIT
 
 need_chromium() {  # for the tests of the dashboard
     [[ -x /usr/bin/chromium ]] && return
@@ -39,20 +38,9 @@ run_pytest() {
 
 everything() {  # what measures times or loads the machine comes by itself, the rest on two processors at once
     .venv/bin/python -c "import cli.main, client.testing, dispatcher.__main__, worker.__main__"  # compiled for all
-    set -m
-    types >"$TMPDIR/types" 2>&1 &
-    set +m
-    beside=$!
     part "several dispatchers" run_pytest tests/faults/test_several_*.py "$@"  # waits more than it computes
-    wait "$beside"
-    beside=
-    cat "$TMPDIR/types"
     part "tests" run_pytest tests --ignore tests/faults -n 2 --dist worksteal "$@"
     part "faults" run_pytest tests/faults --ignore-glob '*several*' "$@"
-}
-
-types() {
-    part "mypy" nice .venv/bin/python -m mypy
 }
 
 asks_for_some() {  # whether an argument names tests
@@ -75,7 +63,8 @@ asks_for_some "$@" || need_chromium
 before=$(tree_state)
 part "ruff check" .venv/bin/python -m ruff check .
 part "ruff format" .venv/bin/python -m ruff format --check .
-if asks_for_some "$@"; then types && part "pytest" run_pytest "$@"; else everything "$@"; fi
+part "mypy" .venv/bin/python -m mypy
+if asks_for_some "$@"; then part "pytest" run_pytest "$@"; else everything "$@"; fi
 part "tree unchanged" tree_unchanged
 
 printf '\n%s\n%-20s %4d s\n' "$(cat "$TMPDIR/summary")" "in all" "$SECONDS"

@@ -12,7 +12,7 @@ from common import json_profile
 from dispatcher.model import KEYED, Granted, Lane, Output
 from dispatcher.queue.claim import Claimed
 
-ENDED = '{"task_id":%d,"task_type":"%s","queue":"%s","status":"%s","attempts":%d,"assigned_to":%s,"finished_at":"%s","run_seconds":%s%s%s}'  # noqa: E501  one line of JSON
+ENDED = '{"task_id":%d,"task_type":"%s","queue":"%s","status":"%s","attempts":%d,"assigned_to":%s,"finished_at":"%s","run_seconds":%s,"task_data":%s%s%s}'  # noqa: E501  one line of JSON
 
 SAME = ["task_id", "task_type", "queue", "status", "priority", "attempts", "max_attempts", "generation", "assigned_to"]
 
@@ -102,7 +102,8 @@ def ended(row: Mapping[str, Any]) -> str:
     return ENDED % (
         row["task_id"], row["task_type"], row["queue"], row["status"], row["attempts"],
         "null" if row["assigned_to"] is None else f'"{row["assigned_to"]}"',
-        moment(row["finished_at"]), "null" if row["run_ms"] is None else repr(row["run_ms"] / 1000), more, result,
+        moment(row["finished_at"]), "null" if row["run_ms"] is None else repr(row["run_ms"] / 1000),
+        row["data"], more, result,
     )  # fmt: skip
 
 

@@ -21,10 +21,10 @@ VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS s
     LEFT JOIN results AS r ON r.task_id = t.id
     LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'"""
 ENDS = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.attempts, t.finished_at,
-    i.worker_id AS assigned_to, r.body AS result, r.packed, r.run_ms, u.bytes, u.sha256, u.media_type,
+    i.worker_id AS assigned_to, d.data, r.body AS result, r.packed, r.run_ms, u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled') THEN
         (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
-    FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id
+    FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
     LEFT JOIN instances AS i ON i.id = t.lease_instance
     LEFT JOIN results AS r ON r.task_id = t.id
     LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'
@@ -65,7 +65,7 @@ def fitting(rows: Iterator[dict[str, Any]], max_bytes: int) -> list[dict[str, An
     found: list[dict[str, Any]] = []
     size = 0
     for row in map(unpacked, rows):
-        size += len(row["result"] or "") + len(row.get("data", ""))
+        size += len(row["result"] or "") + len(row["data"])
         if found and size > max_bytes:
             break
         found.append(row)

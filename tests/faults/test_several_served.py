@@ -96,7 +96,7 @@ def _begin_in_time(farm: SeveralFarm, client: Client, number: int) -> list[int]:
     waits = [(one.started - before) / 1e9 for one in farm.executions() if one.task_id in ids]
     assert len(waits) == 2
     assert all(after - 0.01 <= wait <= after + LATE for wait in waits), waits
-    shown = [datetime.fromisoformat(task["created_at"].replace("Z", "+00:00")) for task in ended.values()]
+    shown = [datetime.fromisoformat(client.task(one)["created_at"].replace("Z", "+00:00")) for one in ended]
     assert all(abs(due - at) < timedelta(seconds=10) for at in shown)
     return ids
 

@@ -94,6 +94,7 @@ class EndedTask(Reply):
     assigned_to: Text
     finished_at: Moment
     run_seconds: float | None = Field(description="how long the handler ran, seconds")
+    task_data: dict[str, Any]
     result: JsonValue = None
     error: Text = None
 
@@ -153,7 +154,7 @@ ATTEMPT = {
 }  # fmt: skip
 ENDED = {
     "task_id": 1, "task_type": "prime", "queue": "default", "status": "completed", "attempts": 1, "assigned_to": None,
-    "finished_at": AT, "run_seconds": 0.021, "result": {"prime_count": 9592},
+    "finished_at": AT, "run_seconds": 0.021, "task_data": {"limit": 100000}, "result": {"prime_count": 9592},
 }  # fmt: skip
 SHOWN = {**LISTED, "attempts_log": [ATTEMPT], "waiting_because": None}
 PRIME = {"task_type": "prime", "task_data": {"limit": 100000, "method": "sieve"}}
