@@ -114,9 +114,12 @@ def _loops(queue: Queue, settings: DispatcherSettings, courier: Courier | None) 
     if courier is not None:
         hooks.append(Loop(courier, 0.5, queue.now))
         courier.hurry = hooks[0].hurry
-    steps = ((Reaper(queue), 1.0), (Limiter(queue), 0.1), (Attempts(queue), 0.5), (pruner, 60.0))
+    steps = ((Reaper(queue), 1.0), (Attempts(queue), 0.5), (pruner, 60.0))
+    limiter = Limiter(queue)
+    limiting = Loop(limiter, limiter.pause, queue.now)
+    queue.waiting.hurry = limiting.hurry
     timed = (Loop(step, step.pause, queue.now) for step in (Scheduler(queue), Recurring(queue), Historian(queue)))
-    return [waker, heralding, *hooks, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
+    return [waker, heralding, limiting, *hooks, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
 
 
 def run() -> NoReturn:

@@ -7,6 +7,7 @@ from dispatcher.model import TaskRow
 from dispatcher.queue import deadlines
 from dispatcher.queue.blame import Blame
 from dispatcher.queue.defaults import Defaults
+from dispatcher.queue.kept import Kept
 from dispatcher.queue.waiting import Waiting
 from dispatcher.store.base import Store
 
@@ -18,11 +19,11 @@ class AttemptControl:
     waiting: Waiting
     blame: Blame
     defaults: Defaults
+    kept: Kept
 
     def next_deadline(self) -> int | None:
         """When the next limit of time has to be looked at, UTC milliseconds."""
-        with self.store.read() as reader:
-            return reader.next_deadline()
+        return self.kept.read(self.store, "next_deadline", lambda reader: reader.next_deadline())
 
     def enforce_deadlines(self, limit: int) -> int:
         """Look at that many limits that may be over; at how many it was."""

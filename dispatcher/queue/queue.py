@@ -19,6 +19,7 @@ from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repe
 from dispatcher.queue.defaults import Defaults
 from dispatcher.queue.events import Events
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
+from dispatcher.queue.kept import Kept
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.reads import ANSWER_BYTES, Reads
 from dispatcher.queue.report import Outcome, Verdict, report
@@ -44,6 +45,7 @@ class Queue(Upkeep, AttemptControl, Reads):
         self.blame, self.defaults = Blame(), Defaults()
         self.waiting, self.watchers, self.rates = Waiting(self.terms, self.blame), Watchers(), Rates()
         self.asks, self.events, self.hooks = Asks(), Events(most_streams), Totals()
+        self.kept = Kept()
         self._places = threading.Semaphore(most_waiting)  # each request that waits holds a thread of the server
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())

@@ -111,8 +111,7 @@ class Schedules:
     # for the loop
     def next_tick(self) -> int | None:
         """When the next tick of any of them comes, UTC milliseconds."""
-        with self._queue.store.read() as reader:
-            return reader.next_tick()
+        return self._queue.kept.read(self._queue.store, "next_tick", lambda reader: reader.next_tick())
 
     def fire(self, but: Collection[str] = ()) -> Fired:
         """Fire what is due, a batch at a time, and leave out some. A schedule whose task is refused harms no other: it

@@ -4,6 +4,7 @@ from dispatcher.meters import Totals
 from dispatcher.model import Orders
 from dispatcher.queue import silence, webhooks
 from dispatcher.queue.claim import orders
+from dispatcher.queue.kept import Kept
 from dispatcher.queue.pace import Pace
 from dispatcher.queue.schemas import Schemas
 from dispatcher.queue.terms import Terms
@@ -31,17 +32,16 @@ class Upkeep:
     watchers: Watchers
     schemas: Schemas
     hooks: Totals
+    kept: Kept
     _learned: int
 
     def live_leases(self) -> int:
         """How many leases are live."""
-        with self.store.read() as reader:
-            return reader.live_leases()
+        return self.kept.read(self.store, "live_leases", lambda reader: reader.live_leases())
 
     def next_due(self) -> int | None:
         """When the next task that is not ready becomes due, or is let in by its key's rate, UTC milliseconds."""
-        with self.store.read() as reader:
-            return reader.next_due()
+        return self.kept.read(self.store, "next_due", lambda reader: reader.next_due())
 
     def reap(self, last: int | None) -> tuple[int, int | None]:
         """One pass over expired leases: how many ended, and when it was on the steady clock. `last` is when the last

@@ -6,7 +6,7 @@ COMMIT, nobody else wakes. A waiter that is dismissed (a higher number, orders, 
 """
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from dispatcher.errors import DispatcherError, Unavailable
 from dispatcher.model import Lane, Orders
@@ -42,6 +42,7 @@ class Waiting:
         self._highest: dict[str, int] = {}
         self._closed = False
         self.wakes: dict[str, int] = {}  # queues that their rate holds back, and until when (steady clock)
+        self.hurry: Callable[[], None] = lambda: None  # there is one more of them
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -112,6 +113,12 @@ class Waiting:
             with self._lock:
                 self.wakes.update(tx.wakes)
             tx.wakes.clear()
+            self.hurry()
+
+    def soonest(self) -> int | None:
+        """When the first of the queues that their rate holds back is due (steady clock)."""
+        with self._lock:
+            return min(self.wakes.values(), default=None)
 
     def due(self, now: int) -> list[str]:
         """The queues whose rate lets something start by now, once; none while nobody waits."""

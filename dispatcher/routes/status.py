@@ -12,7 +12,6 @@ from dispatcher.model import State
 from dispatcher.queue import Queue
 from dispatcher.queue.workers import capacity
 from dispatcher.routes import body, show, workers
-from dispatcher.routes.api.document import document
 
 
 def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
@@ -37,6 +36,8 @@ def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
 
     @views.get("/openapi.json")
     def describe() -> Response:
+        from dispatcher.routes.api.document import document  # its many models are a tenth of the start-up time
+
         return show.plain(document())
 
     return views

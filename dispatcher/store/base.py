@@ -366,6 +366,10 @@ class Store(Protocol):
         """Whether the last transaction could be committed."""
 
     @property
+    def writes(self) -> int | None:
+        """A number that rises with each transaction that wrote, before its callers hear; None: others write, too."""
+
+    @property
     def shared(self) -> bool:
         """Whether other dispatchers may use the same database."""
 

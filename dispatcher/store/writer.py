@@ -106,6 +106,7 @@ class Writer(Generic[X]):
         self.after_commit: Callable[[list[int]], None] = lambda finished: None
         self.commits = 0
         self.meters = StoreMeters()
+        self.writes = 0  # transactions that wrote
         self.healthy = True
         self._session = session
         self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
@@ -196,6 +197,7 @@ class Writer(Generic[X]):
             began = time.perf_counter()
             if self._session.commit():
                 self.healthy = True
+                self.writes += 1
                 self._measure(len(group), time.perf_counter() - began)
             self.commits += 1
         except GroupFailed as error:

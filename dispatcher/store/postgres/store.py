@@ -49,6 +49,7 @@ class PostgresStore:
     """One queue in one database, shared with any number of other dispatchers."""
 
     shared = True
+    writes = None
 
     def __init__(self, url: str, clock: Clock | None = None, notify: bool = True) -> None:
         given = parameters(url)

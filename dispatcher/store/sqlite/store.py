@@ -68,6 +68,11 @@ class SqliteStore:
         return self._writer.meters
 
     @property
+    def writes(self) -> int:
+        """A number that rises with each transaction that wrote."""
+        return self._writer.writes
+
+    @property
     def healthy(self) -> bool:
         """Whether the last transaction could be committed."""
         return self._writer.healthy
