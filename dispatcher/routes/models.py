@@ -70,13 +70,13 @@ WebhookUrl = Annotated[str, Field(max_length=outward.LONGEST, pattern="^https?:/
 class Strict(BaseModel):
     """An unknown field is an error."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 class Tolerant(BaseModel):
     """Unknown fields are ignored."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="ignore", strict=True, defer_build=True)
 
 
 class Backoff(Strict):
@@ -286,7 +286,7 @@ class Report(Tolerant):
 class ClassicReport(Tolerant):
     """A report in the classic form; the fields beyond these are the result."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
     task_id: TaskId
     worker_id: Name
     status: Literal["completed", "failed"]

@@ -23,6 +23,7 @@ from dispatcher.queue import Queue, retention
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
+from dispatcher.queue.pace import Pace, at_once
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.submit import Submission, submit
 from dispatcher.store.base import Tx
@@ -345,7 +346,7 @@ class Load:
         return Op(partial(self.queue.reap, self.clock.wall), lambda _: self._look_at_leases())
 
     def _due(self) -> Op:
-        return Op(partial(self.queue.make_ready, 100), lambda _: None)
+        return Op(lambda: self.queue.make_ready(Pace(self.queue.store, at_once, 100)), lambda _: None)
 
     def _prune(self) -> Op:
         state, before = self.rng.choice(FINAL), self.clock.wall - self.rng.randrange(20_000)
