@@ -12,6 +12,7 @@ import psycopg
 from chaos import Run
 from farm_faults import WORKER, freeze
 from fault_farm import DEATH, LEASE
+from patience import slowness
 from processes import gone, is_free, wait
 from several_farm import SeveralFarm
 
@@ -19,7 +20,7 @@ from client import Client
 
 Fault = Callable[[SeveralFarm, str, random.Random], float | None]
 LONGEST = max(LEASE, DEATH)
-SERVES_WITHIN = 10.0  # of the database, or of its start
+SERVES_WITHIN = 10.0 * slowness()  # of the database, or of its start
 NOBODY = 2**53 - 1  # no task has this id
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from farm_faults import end_dispatcher, freeze_dispatcher, kill_dispatcher
-from fault_farm import DEATH, GAP, LEASE, Farm
+from fault_farm import DEATH, GAP, LEASE, SERVES_WITHIN, Farm
 from overlapping import overlapping
 from tcp_proxy import Proxy
 
@@ -92,7 +92,7 @@ def _outage(folder: Path, away: float, seconds: float, count: int) -> str:
         end_dispatcher(farm)
         time.sleep(away)
         back = time.monotonic()
-        assert farm.start_again() < 3
+        assert farm.start_again() < SERVES_WITHIN
         farm.until(farm.outboxes_empty, "all outboxes are empty", OUTBOXES_EMPTY_WITHIN)
         drained = time.monotonic() - back
         farm.until(lambda: time.monotonic() > back + COUNTED, "the first rush is over")
@@ -169,6 +169,6 @@ def test_a_long_outage_with_many_outcomes_is_made_good(folder: Path) -> None:
         farm.wait_executing(16)
         end_dispatcher(farm)
         time.sleep(30)
-        assert farm.start_again() < 3
+        assert farm.start_again() < SERVES_WITHIN
         farm.until(farm.outboxes_empty, "all outboxes are empty", OUTBOXES_EMPTY_WITHIN)
         _all_done_once(farm, ids, 30)
