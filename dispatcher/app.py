@@ -66,6 +66,7 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
     @app.after_request
     def harden(response):  # type: ignore[no-untyped-def]
         response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"  # no page of another site shows or runs it
         if request.method != "GET":
             response.headers["Cache-Control"] = "no-store"
         return response

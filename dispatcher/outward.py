@@ -25,6 +25,9 @@ MOST_BYTES = 16 * 1024  # of an answer
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Iterable[str]]
+UNICAST = ipaddress.ip_network(
+    "2000::/3"
+)  # what is public of IPv6; `is_global` takes old site-local ones for that, too
 # addresses that carry another one within them, which is not looked at
 TUNNELS = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")))
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|\n)")
@@ -124,7 +127,8 @@ class Poster:
         if any(address in network for network in self._allow if network.version == address.version):
             return True
         tunnelled = any(address in network for network in TUNNELS if network.version == address.version)
-        return address.is_global and not address.is_multicast and not tunnelled
+        unicast = address.version == 4 or address in UNICAST
+        return address.is_global and unicast and not address.is_multicast and not tunnelled
 
     def _request(self, parts: SplitResult, delivery: str, body: bytes) -> bytes:
         now = int(time.time())

@@ -54,7 +54,7 @@ def fields(schema: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[str,
     properties, required = schema.get("properties"), schema.get("required")
     if not isinstance(properties, dict):
         return []
-    needed = set(required) if isinstance(required, list) else set()
+    needed = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
     return [
         _field(name, _meant(one, schema), name in needed, data) for name, one in list(properties.items())[:MOST_FIELDS]
     ]
@@ -64,9 +64,11 @@ def _meant(given: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
     """A property without the detours: a reference into the schema, a choice between something and null."""
     one: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
     if isinstance(reference := one.get("$ref"), str) and reference.startswith("#/$defs/"):
-        found = schema.get("$defs", {}).get(reference[8:], {})
+        known = schema.get("$defs")  # a worker may publish anything
+        found = known.get(reference[8:]) if isinstance(known, dict) else None
         one = {**(found if isinstance(found, dict) else {}), **{k: v for k, v in one.items() if k != "$ref"}}
-    choices = [c for c in one.get("anyOf", ()) if isinstance(c, dict) and c.get("type") != "null"]
+    either = one.get("anyOf")
+    choices = [c for c in either if isinstance(c, dict) and c.get("type") != "null"] if isinstance(either, list) else []
     if len(choices) == 1:
         one = {**one, **choices[0]}
     if isinstance(kinds := one.get("type"), list):

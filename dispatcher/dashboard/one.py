@@ -50,8 +50,9 @@ def add(views: Blueprint, queue: Queue) -> None:
 
 def pretty(text: str) -> str:
     """JSON text for people, its length bounded."""
-    with suppress(ValueError):  # an integer of more digits than Python converts
-        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    if len(text) <= 4 * CHARS:  # indented, deep data of a mebibyte grows to a hundred
+        with suppress(ValueError):  # an integer of more digits than Python converts
+            text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     return text if len(text) <= CHARS else f"{text[:CHARS]}\n… ({len(text):,} characters in all)"
 
 

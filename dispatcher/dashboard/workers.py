@@ -1,6 +1,7 @@
 """The workers: what they are, what they run, what they were ordered."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,8 @@ from dispatcher.queue import Queue
 
 MOST = 2_000  # running tasks that are shared out among workers
 SHOWN = 8  # of each
+NUMBERS = ("load", "cpus", "memory_mb", "memory_free_mb", "finished_per_minute", "outbox", "quarantined")
+LARGEST = 2**53  # a larger number is no size of anything
 
 
 def add(views: Blueprint, queue: Queue) -> None:
@@ -21,10 +24,22 @@ def add(views: Blueprint, queue: Queue) -> None:
     def workers() -> str:
         running = _running(queue)
         told = [
-            {**one, "tasks": running.get(one["worker_id"], []), "seen": _ms(one["last_heartbeat"])}
+            {
+                **one,
+                "metadata": said(one["metadata"]),
+                "tasks": running.get(one["worker_id"], []),
+                "seen": _ms(one["last_heartbeat"]),
+            }
             for one in all_workers(queue)
         ]
         return render_template("workers.html", workers=told, shown=SHOWN)
+
+
+def said(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker says of its machine, as far as it is what it should be: a heartbeat may hold anything."""
+    numbers = {name: metadata[name] for name in NUMBERS if name in metadata}
+    told = {n: v for n, v in numbers.items() if type(v) in (int, float) and abs(v) < LARGEST}
+    return {**told, "hostname": str(metadata.get("hostname") or "")[:128]}
 
 
 def _ms(moment: str) -> int:
@@ -35,6 +50,7 @@ def _running(queue: Queue) -> dict[str, list[dict[str, Any]]]:
     """The running tasks of each worker; none where there are very many."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     with queue.store.read() as reader:
-        for row in reader.listed(reader.few(State.IN_PROGRESS, MOST) or []):
-            found[row["worker_id"]].append(row)
+        rows = reader.signs(reader.few(State.IN_PROGRESS, MOST) or [])
+    for row in sorted(rows, key=lambda row: row["task_id"], reverse=True):
+        found[row["assigned_to"]].append(row)
     return found

@@ -7,7 +7,7 @@ passed. A page says how many tasks it looked at, and from where to look on.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from dispatcher.errors import Invalid
@@ -20,6 +20,7 @@ from dispatcher.store.browse import PAST, Ended, Sieve
 PATIENCE_S = 0.4
 PIECE = 20_000  # tasks in one read that only looks at their rows
 CLOSELY = 500  # of which also the texts are read
+HELD = 50  # texts in memory at a time; one may have a mebibyte
 FEW = 5_000
 GROUPED = 2_000  # newest failures that are grouped by their errors
 
@@ -48,18 +49,26 @@ def page(queue: Queue, find: Find, cursor: str | None, limit: int, patience_s: f
     while True:
         with queue.store.read() as reader:
             piece = _piece(reader, find, cursor, size)
-            rows = {row["task_id"]: row for row in reader.listed([task_id for task_id, _ in piece.ids[:size]])}
-        for place, (task_id, behind) in enumerate(piece.ids[:size], 1):
-            row = rows.get(task_id)
+        for place, (behind, row) in enumerate(_read(queue, piece.ids[:size]), 1):
             if row is not None and find.fits(row):
                 found.append(row)
-                if len(found) == limit:
-                    more = place < len(piece.ids) or piece.cursor is not None
-                    return Page(found, behind if more else None, looked + place)
+            late = not find.plain and time.monotonic() > deadline  # a look at one large text can take long
+            if len(found) == limit or late:
+                more = place < len(piece.ids) or piece.cursor is not None
+                return Page(found, behind if more else None, looked + place)
         looked += size if len(piece.ids) > size else piece.looked
         cursor = piece.ids[size - 1][1] if len(piece.ids) > size else piece.cursor
         if cursor is None or time.monotonic() > deadline:
             return Page(found, cursor, looked)
+
+
+def _read(queue: Queue, ids: Sequence[tuple[int, str]]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """The cursor behind each task, and the task unless it has gone."""
+    for start in range(0, len(ids), HELD):
+        some = ids[start : start + HELD]
+        with queue.store.read() as reader:
+            rows = {row["task_id"]: row for row in reader.listed([task_id for task_id, _ in some])}
+        yield from ((behind, rows.get(task_id)) for task_id, behind in some)
 
 
 def _piece(reader: Reader, find: Find, cursor: str | None, size: int) -> Piece:
@@ -74,8 +83,9 @@ def _piece(reader: Reader, find: Find, cursor: str | None, size: int) -> Piece:
     few = _few(reader, find.state)
     if few is not None and find.tag is None and find.worker_id is None:
         wanted = [task_id for task_id in few if task_id < below]
-        ids = wanted if lanes is None else [r["task_id"] for r in reader.listed(wanted) if _of(r, find)]
-        return Piece([(task_id, f"i{task_id}") for task_id in ids], None, len(wanted))
+        fit = None if lanes is None else {r["task_id"] for r in reader.signs(wanted) if _of(r, find)}
+        ids = [(task_id, f"i{task_id}") for task_id in wanted if fit is None or task_id in fit]
+        return Piece(ids, None, len(wanted))
     picked, lowest, looked = reader.stretch(sieve, below, size + 1 if sieve == Sieve() else PIECE)
     return Piece([(i, f"i{i}") for i in picked], None if lowest is None else f"i{lowest}", looked)
 

@@ -49,8 +49,10 @@ class Find:
         """Whether a listed task passes what the store cannot pick."""
         if self.error is not None and normal(self.error) not in normal(row["error"] or ""):
             return False
-        if self.words and not all(word in _text(row) for word in self.words):
-            return False
+        if self.words:
+            text = _text(row)  # as large as the data, so put together once
+            if not all(word in text for word in self.words):
+                return False
         return not self.data or _data_fits(row["data"], self.data)
 
     def text(self) -> str:

@@ -18,12 +18,13 @@ from dispatcher.config import is_loopback
 from dispatcher.errors import Forbidden, Unauthorized
 
 OPEN_PATHS = frozenset({"/health"})
-LOGIN = "/ui/login"
+LOGIN, LOGOUT = "/ui/login", "/ui/logout"
 OPEN_PAGES = (LOGIN, "/ui/static/")  # what shows the login itself
 COOKIE, HEADER = "taskmill", "X-Taskmill"
 SESSION_S = 30 * 86400
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FULL, READ = "full", "read"
+NO_LINKS = frozenset({"/backup"})  # a copy is made for nobody who was merely led here
 NOT_FOR_READERS = frozenset({"/backup"})  # what is in the file is more than what is shown
 
 
@@ -31,14 +32,13 @@ class Gate:
     """The tokens, and what comes with them."""
 
     def __init__(self, token: str, read_token: str = "") -> None:
-        self._token, self._read_token = token.encode(), read_token.encode()
-        self._key = sha256(b"cookie\0" + self._token + b"\0" + self._read_token).digest()
+        self._tokens = {FULL: token.encode(), READ: read_token.encode()}
 
     def of_token(self, given: bytes) -> str | None:
         """What a token allows; compared on bytes, in constant time."""
-        if hmac.compare_digest(given, self._token):
+        if hmac.compare_digest(given, self._tokens[FULL]):
             return FULL
-        return READ if self._read_token and hmac.compare_digest(given, self._read_token) else None
+        return READ if self._tokens[READ] and hmac.compare_digest(given, self._tokens[READ]) else None
 
     def of_header(self) -> str | None:
         """What the Authorization header allows."""
@@ -50,7 +50,7 @@ class Gate:
         """What the cookie allows."""
         access, _, rest = request.cookies.get(COOKIE, "").partition(".")
         until, _, _ = rest.partition(".")
-        if access not in (FULL, READ) or not (until.isascii() and until.isdigit() and len(until) < 16):
+        if not self._tokens.get(access) or not (until.isascii() and until.isdigit() and len(until) < 16):
             return None
         cookie = request.cookies[COOKIE].encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(cookie, self.cookie(access, int(until)).encode()):
@@ -58,16 +58,17 @@ class Gate:
         return access if int(until) > time.time() else None
 
     def cookie(self, access: str, until: int) -> str:
-        """The promise of an access until that second."""
+        """The promise of an access until that second, signed with the token that gave it: so it ends with that token,
+        and who holds a reader's cookie has nothing to try guesses of the other token on."""
         said = f"{access}.{until}"
-        return f"{said}.{hmac.new(self._key, said.encode(), sha256).hexdigest()}"
+        key = sha256(b"cookie\0" + self._tokens[access]).digest()
+        return f"{said}.{hmac.new(key, said.encode(), sha256).hexdigest()}"
 
     def let_in(self, response: Response, access: str) -> None:
         """Give the cookie."""
         value = self.cookie(access, int(time.time()) + SESSION_S)
-        response.set_cookie(
-            COOKIE, value, max_age=SESSION_S, httponly=True, samesite="Strict", secure=request.is_secure, path="/"
-        )
+        secure = request.is_secure or request.headers.get("Origin", "").startswith("https://")  # by a TLS proxy
+        response.set_cookie(COOKIE, value, max_age=SESSION_S, httponly=True, samesite="Strict", secure=secure, path="/")
 
 
 def install(app: Flask, token: str, local_only: bool, read_token: str = "", read_only: bool = False) -> Gate:
@@ -79,7 +80,7 @@ def install(app: Flask, token: str, local_only: bool, read_token: str = "", read
         _refuse_foreign_pages(local_only and not token)
         by_header = gate.of_header() if token else FULL
         g.access = by_header or gate.of_cookie()
-        if read_only and g.access == FULL and _from_browser():
+        if read_only and g.access == FULL and (_is_page() or _from_browser()):
             g.access = READ
         if request.path in OPEN_PATHS or request.path.startswith(OPEN_PAGES):
             return None
@@ -109,13 +110,19 @@ def _to_login() -> Response:
     raise Unauthorized
 
 
+def _is_page() -> bool:
+    """Whether a page is asked for, which over plain HTTP no header tells."""
+    return request.path == "/" or request.path.startswith("/ui/")
+
+
 def _from_browser() -> bool:
     """Whether a page sent this: every browser says so, and nobody else."""
     return any(name in request.headers for name in ("Sec-Fetch-Site", "Origin", HEADER)) or COOKIE in request.cookies
 
 
 def _refuse_changes(access: str, by_cookie: bool) -> None:
-    if access == READ and (request.method not in SAFE or request.path in NOT_FOR_READERS):
+    harmless = request.method in SAFE or request.path == LOGOUT
+    if access == READ and (not harmless or request.path in NOT_FOR_READERS):
         raise Forbidden("read-only", "this access may look, and change nothing")
     if by_cookie and request.method not in SAFE and HEADER not in request.headers:
         raise Forbidden(HEADER, "is required where a cookie says who asks")
@@ -125,8 +132,16 @@ def _refuse_foreign_pages(local_only: bool) -> None:
     origin = request.headers.get("Origin")
     if origin is not None and _netloc(origin) != request.host:
         raise Forbidden("Origin", "requests of other sites' pages are refused")
+    if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site") and not _is_followed_link():
+        raise Forbidden("Sec-Fetch-Site", "requests of other sites' pages are refused")
     if local_only and not is_loopback(_host_name(request.host)):
         raise Forbidden("Host", "without a token only this machine's own names are answered")
+
+
+def _is_followed_link() -> bool:
+    """Whether a browser goes here with its whole window, and does not load us into another page."""
+    whole = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
+    return request.method == "GET" and whole == ("navigate", "document") and request.path not in NO_LINKS
 
 
 def _netloc(origin: str) -> str | None:

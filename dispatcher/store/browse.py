@@ -9,13 +9,15 @@ from dispatcher.model import State
 PAST = 2**62  # behind every id and every time
 FROM = "FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id"
 ERROR = "(SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1)"
-SIGNS = f"""SELECT t.id, l.task_type, l.queue, t.state, t.attempts, t.max_attempts, t.generation, i.worker_id,
-    p.note, p.done, p.total, o.log_next, CASE WHEN t.state IN ('failed', 'pending') THEN {ERROR} END {FROM}
+SHORT_ERROR = ERROR.replace("SELECT error", "SELECT substr(error, 1, 2000)")  # thousands of them are read at once
+SIGNS = f"""SELECT t.id, l.task_type, l.queue, t.state, t.attempts, t.max_attempts, t.generation, t.started_at,
+    i.worker_id, p.note, p.done, p.total, o.log_next,
+    CASE WHEN t.state IN ('failed', 'pending') THEN {SHORT_ERROR} END {FROM}
     LEFT JOIN instances AS i ON i.id = t.lease_instance
     LEFT JOIN progress AS p ON p.task_id = t.id
     LEFT JOIN task_output AS o ON o.task_id = t.id WHERE t.id IN"""
-SIGN = ("task_id", "task_type", "queue", "status", "attempts", "max_attempts", "generation", "assigned_to",
-        "note", "done", "total", "log_next", "error")  # fmt: skip
+SIGN = ("task_id", "task_type", "queue", "status", "attempts", "max_attempts", "generation", "started_at",
+        "assigned_to", "note", "done", "total", "log_next", "error")  # fmt: skip
 LISTED = f"""SELECT t.id, l.task_type, l.queue, t.state, t.priority, t.attempts, t.max_attempts, t.created_at, t.run_at,
     t.started_at, t.finished_at, t.cancel_requested_at, i.worker_id, d.data, d.tags, p.done, p.total, p.note,
     r.run_ms, CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN {ERROR} END {FROM}

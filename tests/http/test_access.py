@@ -121,10 +121,62 @@ def test_who_may_look_changes_nothing(guarded: Api, by: str) -> None:
         path = re.sub(r"<any[^>]+>", "cancel", rule.rule)
         path = re.sub(r"<[^>]+>", "1", path)
         for method in (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}:
-            if not path.startswith("/ui/login"):
+            if not path.startswith("/ui/log"):  # in and out
                 assert guarded.ask(method, path, {}, headers=headers).status == 403, (method, path)
     assert guarded.ask("GET", "/backup", headers=headers).status == 403
     assert guarded.version() == before
+
+
+def test_who_may_look_logs_out(guarded: Api) -> None:
+    headers = cookie(guarded, READ_TOKEN)
+    assert guarded.ask("POST", "/ui/logout", headers=headers).status == 403  # another site's page could send that
+    reply = guarded.ask("POST", "/ui/logout", headers={**headers, **PAGE})
+    assert reply.status == 200
+    assert reply.headers["Set-Cookie"].startswith(f"{COOKIE}=;")
+
+
+def test_a_readers_cookie_has_nothing_to_guess_the_other_token_on() -> None:
+    until = int(time.time()) + 100
+    assert Gate("a", READ_TOKEN).cookie(READ, until) == Gate("b", READ_TOKEN).cookie(READ, until)
+    assert Gate("a", READ_TOKEN).cookie(FULL, until) != Gate("b", READ_TOKEN).cookie(FULL, until)
+
+
+def test_without_a_readers_token_there_is_no_readers_cookie(make_api: Callable[..., Api]) -> None:
+    api = make_api(token=TOKEN, host="0.0.0.0")
+    forged = Gate("any", "").cookie(READ, int(time.time()) + 100)
+    assert api.ask("GET", "/stats", headers={"Cookie": f"{COOKIE}={forged}"}).status == 401
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_behind_a_tls_proxy_the_cookie_is_for_tls_alone(guarded: Api, scheme: str) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": LOCAL.replace("http", scheme)}
+    reply = guarded.ask("POST", "/ui/login", f"token={TOKEN}", headers=form)
+    assert ("; Secure" in reply.headers["Set-Cookie"]) == (scheme == "https")
+
+
+FOREIGN = [
+    ("GET", "/backup", "navigate", "document"), ("GET", "/events", "no-cors", "image"),
+    ("GET", "/stats", "cors", "empty"),
+    ("GET", "/task/1/result", "no-cors", "script"), ("GET", "/ui/tasks", "navigate", "iframe"),
+    ("POST", "/submit-task", "navigate", "document"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(("method", "path", "mode", "dest"), FOREIGN)
+def test_a_page_of_another_site_steers_nothing_even_without_origin(
+    api: Api, site: str, method: str, path: str, mode: str, dest: str
+) -> None:
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+    assert api.ask(method, path, {"task_type": "noop"} if method == "POST" else None, headers=headers).status == 403
+
+
+def test_a_link_of_another_site_is_followed(api: Api) -> None:
+    api.submit()
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    reply = api.ask("GET", "/ui/task/1", headers=headers)
+    assert reply.status == 200
+    assert reply.headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
 def test_a_dashboard_to_look_at_changes_nothing_for_browsers_alone(make_api: Callable[..., Api]) -> None:
@@ -133,9 +185,10 @@ def test_a_dashboard_to_look_at_changes_nothing_for_browsers_alone(make_api: Cal
     for header in ({HEADER: "page"}, {"Origin": LOCAL}, {"Sec-Fetch-Site": "same-origin"}):
         assert api.ask("POST", "/submit-task", task, headers=header).status == 403
     assert api.post("/submit-task", task).status == 201
-    page = api.ask("GET", "/ui/task/1", headers={**HTML, "Sec-Fetch-Site": "none"})
-    assert page.status == 200
-    assert b"data-url" not in page.body
+    for said in ({"Sec-Fetch-Site": "none"}, {}):  # over plain HTTP a browser says nothing
+        page = api.ask("GET", "/ui/task/1", headers={**HTML, **said})
+        assert page.status == 200
+        assert b"data-url" not in page.body
 
 
 def test_pages_carry_a_strict_policy(api: Api) -> None:

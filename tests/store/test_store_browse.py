@@ -1,10 +1,14 @@
 """Pages of tasks for people: every way to find them, in both stores, and bounded looks."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from store_kit import Mill
 
 from dispatcher.errors import Invalid
 from dispatcher.queue import browse, find, queues
+from dispatcher.store.browse import Browse
 
 
 def ids(mill: Mill, text: str, limit: int = 50) -> list[int]:
@@ -84,8 +88,31 @@ def test_a_long_line_is_looked_through_piece_by_piece(full: Mill, monkeypatch: p
 def test_a_look_ends_in_time_and_goes_on_where_it_was(full: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browse, "CLOSELY", 3)
     first = browse.page(full.queue, find.parse("x1"), None, 50, patience_s=0)
-    assert (first.rows, first.looked) == ([], 3)
+    assert (first.rows, first.looked) == ([], 1)  # one text may be large: time is looked at behind each
     assert [row["task_id"] for row in browse.page(full.queue, find.parse("x1"), first.cursor, 50).rows] == [1]
+
+
+def test_few_texts_are_held_at_a_time(full: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    listed = Browse.listed
+
+    def counted(self: Browse, ids: Sequence[int]) -> list[dict[str, Any]]:
+        held.append(len(ids))
+        return listed(self, ids)
+
+    monkeypatch.setattr(browse, "HELD", 2)
+    monkeypatch.setattr(Browse, "listed", counted)
+    for text, found in WANTED.items():
+        assert ids(full, text) == found
+    assert max(held) == 2
+
+
+def test_the_text_of_a_task_is_put_together_once(full: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    text_of = find._text
+    monkeypatch.setattr(find, "_text", lambda row: texts.append("") or text_of(row))  # type: ignore[func-returns-value]
+    assert ids(full, "limit deep true q1 a x1") == [1]
+    assert len(texts) == 7
 
 
 def test_a_task_held_by_its_key_is_found(mill: Mill) -> None:
