@@ -12,7 +12,7 @@ from json import encoder
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
-_CONTAINERS = {dict, list, tuple}
+_SCALARS = {str, int, float, bool, type(None)}
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _AS_BRACES = bytes.maketrans(b"[]", b"{}")
 _NO_MARKS = bytes(set(range(256)) - set(b'"\\[]{}'))
@@ -80,7 +80,7 @@ def _has_odd_key(value: Any) -> bool:
         if isinstance(item, dict) and not {str}.issuperset(map(type, item)):
             return True
         children = _children(item)
-        if not _CONTAINERS.isdisjoint(map(type, children)):
+        if not _SCALARS.issuperset(map(type, children)):
             stack += [child for child in children if isinstance(child, (dict, list, tuple))]
     return False
 
@@ -142,9 +142,9 @@ def _is_flat(body: bytes, limit: int) -> bool:
         return False
     marks = marks.replace(b'""', b"")
     for _ in range(limit):
-        if not marks:
+        before, marks = len(marks), marks.replace(b"{}", b"")
+        if len(marks) == before:  # nothing is left, or brackets in texts are
             break
-        marks = marks.replace(b"{}", b"")
     return not marks
 
 

@@ -1,5 +1,8 @@
 """The JSON profile: what is refused on the way in and on the way out (DESIGN section 5)."""
 
+import json
+import time
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -32,6 +35,7 @@ def test_texts_outside_the_profile_are_refused(text: str | bytes, reason: str) -
         ({"a": [1, float("nan")]}, r"\$\.a\[1\]"),
         ({"a": {"b": {1, 2}}}, r"\$\.a\.b: set"),
         ({1: "a", "1": "b"}, "key 1 is not text"),
+        ({"of a kind of dict": OrderedDict({1: "a", "1": "b"})}, "key 1 is not text"),
         ([{"deep": {True: 1}}], "key True is not text"),
         ({"é": "\ud800"}, "surrogate"),
         ({"a": "\0"}, "NUL"),
@@ -67,6 +71,15 @@ def test_depth_is_that_of_values_not_of_brackets_in_texts(text: str, deep: bool)
             parse(text)
     else:
         assert dump_again(parse(text)) == dump(parse(text))
+
+
+def test_brackets_in_texts_cost_little() -> None:
+    text = json.dumps(["["] * 300_000)
+    began = time.process_time()
+    json.loads(text)
+    plain = time.process_time() - began
+    parse(text)
+    assert time.process_time() - began - plain < 10 * plain + 0.05
 
 
 def test_what_was_deep_in_a_request_is_too_deep_to_be_stored() -> None:

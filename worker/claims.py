@@ -29,6 +29,7 @@ _LEFT = 1.0  # seconds in which a dispatcher that was left may still answer what
 _FLOW = 0.2  # seconds that one full report reply keeps the claimer off
 FLOOD = 400  # tasks in an answer that make a flood, and the least that is asked for in one
 _MORE_ROOM = 0.003  # seconds between looks whether there is room for that many
+_UNREPORTED = 4 * MAX_TASKS  # outcomes: who has so many waits for the reports, flood or not
 
 
 class Runner(Protocol):
@@ -109,7 +110,8 @@ class Claims:
         if parked is not None:
             self._bring_along()
         if parked is None or not self._leases.is_latest(parked):
-            return self._riding_claim(room) if reporting and not self._flooded() else None
+            beside = self._flooded() or self._leases.claiming()  # the claimer asks, or asks already, for this room
+            return self._riding_claim(room) if reporting and not beside else None
         if room > parked.max_tasks or parked is self._outdated or self._must_end(parked):
             return self._leases.open_claim(room, 0.0)
         return None
@@ -137,12 +139,12 @@ class Claims:
 
     def hold_off(self) -> float:
         """Seconds for which nobody needs to wait for work: reports bring it, or a claim beside is under way, or of a
-        flood there is no room for enough.
+        flood there is no room for enough, or so much was done that the reports must come first.
 
         Two claims at once would ask for the same room twice.
         """
         if self._flooded():
-            return _MORE_ROOM if self.room() < FLOOD else 0.0
+            return 0.0 if self.room() >= FLOOD and self._leases.unreported() < _UNREPORTED else _MORE_ROOM
         fed = max(0.0, self._fed_until - self._clock())
         return _UNDER_WAY if fed or self._leases.claiming() else 0.0
 

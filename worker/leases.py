@@ -155,6 +155,10 @@ class Leases:
             for marked in (self._started, self._finished, self._refused):
                 marked.difference_update(lease_ids)
 
+    def unreported(self) -> int:
+        """How many outcomes wait for their verdicts."""
+        return len(self._finished)
+
     def unfinished(self, lease_ids: Iterable[str]) -> list[str]:
         """Those of them that wait or run here."""
         with self._lock:

@@ -134,7 +134,9 @@ class Reporter:
     def _persist(self) -> None:
         if self._disk_fault and self._clock() < self._disk_retry_at:
             return
-        while batch := self._ready.take():
+        left = len(self._ready)  # what comes meanwhile has its turn: in a flood there is always more
+        while left > 0 and (batch := self._ready.take()):
+            left -= len(batch)
             try:
                 entry = self._own.put(batch)
             except Exception:

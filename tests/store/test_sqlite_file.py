@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -477,3 +478,11 @@ def test_restart_after_a_full_disk_finds_everything(on_disk: Mill, disk: FullDis
     store = SqliteStore(path, clock)
     assert sorted(task["task_id"] for task in Mill(store, clock).all_tasks()) == kept
     store.close()
+
+
+def test_ids_go_on_where_a_repair_by_hand_has_emptied_the_sequences(path: Path, clock: FakeClock) -> None:
+    last = fill(path, 3)[-1]
+    with closing(apsw.Connection(str(path))) as db:
+        db.execute("DELETE FROM sqlite_sequence")
+    with closing(SqliteStore(path, clock)) as store:
+        assert Mill(store, clock).submit(2) == [last + 1, last + 2]

@@ -10,6 +10,7 @@ from doubles import RUN, Bench, claimed, leased, refusal, silence
 from client.transport import BadReply
 from worker.claimer import Claimer
 from worker.claims import FLOOD
+from worker.leases import Claim
 
 
 @pytest.fixture
@@ -222,6 +223,38 @@ def test_a_flood_is_claimed_beside_the_reports(bench: Bench, claimer: Claimer) -
     bodies = bench.dispatcher.bodies("/get-tasks")
     assert [(body["max_tasks"], body["wait_seconds"] > 0) for body in bodies] == [(FLOOD, True), (FLOOD + 1, False)]
     assert bench.claims.claim_beside(reporting=True) is not None  # that was the last of it
+
+
+def test_a_claim_of_a_flood_that_takes_long_is_not_asked_a_second_time(bench: Bench, claimer: Claimer) -> None:
+    bench.runner.capacity = FLOOD
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(n + 1) for n in range(FLOOD)])
+    claimer.step()
+    bench.runner.capacity = FLOOD
+    beside: list[Claim | None] = []
+
+    def slowly(body: Any) -> Any:
+        bench.clock.now += 0.21
+        beside.append(bench.claims.claim_beside(reporting=True))
+        return claimed([])
+
+    bench.dispatcher.answers["/get-tasks"] = slowly
+    claimer.step()
+    assert beside == [None]
+    assert bench.claims.claim_beside(reporting=True) is not None
+
+
+def test_a_flood_waits_for_the_reports_when_they_fall_behind(bench: Bench, claimer: Claimer) -> None:
+    many = range(10_000, 14_000)
+    bench.hold(*many)
+    bench.runner.capacity = FLOOD
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(n + 1) for n in range(FLOOD)])
+    claimer.step()
+    bench.runner.capacity = 1000
+    bench.leases.finished([f"{one}-1" for one in many])
+    assert claimer.step() == pytest.approx(0.003)
+    bench.leases.settled([f"{many[0]}-1"])
+    claimer.step()
+    assert [body["max_tasks"] for body in bench.dispatcher.bodies("/get-tasks")] == [FLOOD, 1000]
 
 
 @pytest.mark.parametrize("end", ["longer tasks", "quiet"])

@@ -9,7 +9,8 @@ import pytest
 from doubles import RUN, STORE, Bench, claimed, leased, open_outbox, outcome, refusal, silence
 
 from client.transport import BadReply
-from worker.outbox import Outbox
+from worker.model import Outcome
+from worker.outbox import Entry, Outbox
 
 
 @pytest.fixture
@@ -360,6 +361,22 @@ def test_a_report_brings_the_next_tasks(bench: Bench) -> None:
     assert "worker_id" not in body["claim"]
     assert [one.lease_id for one in bench.runner.offered] == ["7-1", "8-1"]
     assert bench.claims.hold_off() > 0
+
+
+def test_outcomes_that_come_without_end_do_not_hold_up_the_reports(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a flood there are new ones whenever the last have been made durable."""
+    report(bench, 1)
+    more, put = iter(range(2, 50)), Outbox.put
+
+    def put_while_more_come(outbox: Outbox, batch: list[Outcome]) -> Entry:
+        bench.reporter.add([outcome(task_id) for task_id in [next(more, None)] if task_id])
+        return put(outbox, batch)
+
+    monkeypatch.setattr(Outbox, "put", put_while_more_come)
+    bench.reporter.step()
+    assert bench.dispatcher.delivered == ["1-1"]
 
 
 def test_a_task_that_failed_may_come_back_with_the_same_reply(bench: Bench) -> None:

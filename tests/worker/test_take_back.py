@@ -1,14 +1,17 @@
 """A child and its supervisor draw from the same line at the same time: each task is one's or the other's."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from process_helpers import bench, make
+import pytest
+from process_helpers import Gate, bench, make, wait_for
 
+from worker.children import sharing
 from worker.children.ledger import Held, Ledger
 from worker.children.line import Line
+from worker.children.pace import Pace
 from worker.children.process import ChildProcess
 from worker.children.work import WorkLine
 
@@ -63,3 +66,64 @@ def test_children_who_relieve_each_other_all_the_time_run_each_task_once(tmp_pat
             b.sink.wait(lambda tasks=tasks: all(task.lease_id in b.sink.outcomes for task in tasks))
     counted = ledger.read_text().split()
     assert len(counted) == len(set(counted)) == 1000 * 9
+
+
+def test_what_was_taken_back_does_not_fill_the_line_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that waits reads the texts before it: else there might be no room for any, and no ticket would come."""
+    put, full = Line.put, []
+
+    def noting(line: Line, texts: Sequence[str], numbers: Sequence[int]) -> int:
+        count = put(line, texts, numbers)
+        full.extend([] if count else [True])
+        return count
+
+    monkeypatch.setattr(Line, "put", noting)
+    monkeypatch.setattr(sharing, "GROUP_SECONDS", 60.0)
+    with bench(tmp_path, concurrency=1) as b:
+        b.run("echo")
+        gate = Gate(tmp_path / "gate")
+        b.supervisor._crew.pace.note("gate", 0.001)
+        b.offer(gate.task, *(make("echo", {"text": "x" * 60_000}) for _ in range(60)))
+        wait_for(lambda: b.offer() or full, "a full line")
+        b.supervisor.release_waiting()
+        gate.open()
+        assert b.run("echo")["status"] == "completed"
+
+
+def test_texts_read_ahead_are_kept_for_their_tickets(tmp_path: Path) -> None:
+    with child(tmp_path, 2, []) as (one, held, line):
+        line.wait()  # reads the first packet, though its tickets are there
+        more = Ledger(tmp_path).enter(make("echo")._replace(lease_id=f"more-{n}") for n in range(2))
+        for place, fresh in enumerate(more):
+            fresh.number = 10 + place
+            fresh.text = fresh.text.replace(f"[{1 + place},", f"[{10 + place},", 1)
+        assert one.send(more) == 2
+        line.wait()
+        for expected in (*held, *more):
+            assert line.work(line.ticket() or 0).lease_id == expected.task.lease_id
+        assert line.ticket() is None
+
+
+def test_tasks_that_wait_too_long_may_run_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of short tasks makes a worker take many; should they be long ones, it would keep them from all others."""
+    monkeypatch.setattr(sharing, "LONGEST_WAIT", 0.1)
+    with bench(tmp_path, concurrency=1) as b:
+        b.run("echo")
+        gate = Gate(tmp_path / "gate")
+        waiting = [make("echo") for _ in range(300)]
+        b.offer(gate.task, *waiting)
+        for task in waiting:
+            assert b.sink.body(task)["status"] == "released"
+        gate.open()
+        assert b.sink.body(gate.task)["status"] == "completed"
+
+
+def test_a_task_of_several_slots_goes_on_waiting_for_them(tmp_path: Path) -> None:
+    line = sharing.Sharing(Pace(), 2)
+    wide, *behind = Ledger(tmp_path).enter(make("echo", cost=cost) for cost in (2, 1, 1))
+    line.add([wide, *behind])
+    due = behind[0].entered_at + sharing.LONGEST_WAIT
+    assert line.overdue_at() == due
+    assert line.overdue(due - 1) == []
+    assert line.overdue(due) == behind
+    assert line.remove_all() == [wide]

@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import resource
-import select
 import signal
 import sys
 import time
@@ -68,8 +67,6 @@ class Child:
         self._told = ""  # what the handler logged, as a field of its outcome
         self._lock = allocate_lock()
         self._line = WorkLine(orders.texts, orders.tickets)
-        self._poller = select.poll()
-        self._poller.register(orders.tickets, select.POLLIN)
 
     def run(self) -> None:
         """Until the line ends, or the order to stop has come."""
@@ -79,7 +76,7 @@ class Child:
             if number is None:
                 self._send(ended)
                 ended = b""
-                self._poller.poll()
+                self._line.wait()
             elif number:
                 work = self._line.work(number)
                 self._send(ended + frame(framing.STARTED, number))

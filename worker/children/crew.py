@@ -86,7 +86,10 @@ class Crew:
         """Give back every task that no child has begun."""
         for child in self.children:
             self._sharing.take_back(child)
-        for held in self._sharing.remove_all():
+        self._release(self._sharing.remove_all())
+
+    def _release(self, waiting: Iterable[Held]) -> None:
+        for held in waiting:
             self._ledger.settle_by(held, held.ending or RELEASED)
 
     def release_running(self) -> None:
@@ -129,6 +132,7 @@ class Crew:
         while self._short and now >= self._start_at:
             self._start_child(now)
         self._sharing.share_out(self.children)
+        self._release(self._sharing.overdue(now))
         for child in self._spare(now):
             self._dismiss(child)
         return self._ledger.news()
@@ -137,6 +141,7 @@ class Crew:
         """When `tend` has something to do even if nothing happens (monotonic)."""
         times = [min(child.deadline, child.kill_at) for child in chain(self.children, self._leaving)]
         times += [self._start_at if self._short else math.inf, self._sharing.next_check(self.children)]
+        times.append(self._sharing.overdue_at())
         times += [child.idle_since + self._settings.idle_seconds for child in self._unneeded()]
         return min(*times, self._memory.next_look(self.children))
 

@@ -47,6 +47,7 @@ class Held:
     child: "ChildProcess | None" = None
     ending: Ending | None = None
     started_at: float = math.inf
+    entered_at: float = math.inf
 
 
 @dataclass
@@ -70,14 +71,15 @@ class Ledger:
 
     def enter(self, tasks: Iterable[Task]) -> list[Held]:
         """Hold these tasks; one whose lease is held already is left out, and counts as settled."""
-        return [held for task in tasks if (held := self._enter(task))]
+        now = time.monotonic()
+        return [held for task in tasks if (held := self._enter(task, now))]
 
-    def _enter(self, task: Task) -> Held | None:
+    def _enter(self, task: Task, now: float) -> Held | None:
         if task.lease_id in self._held:
             self._news.settled += task.cost
             return None
         number = 1 + next(self._numbers) % 0xFFFFFFFF
-        held = self._held[task.lease_id] = Held(task, number, _text(task, number))
+        held = self._held[task.lease_id] = Held(task, number, _text(task, number), entered_at=now)
         held.large = len(held.text) > LONGEST
         return held if not held.large or self._put_in_file(held) else None
 

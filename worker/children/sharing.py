@@ -21,6 +21,7 @@ from worker.children.process import ChildProcess
 
 GROUP_SECONDS = 0.05
 GROUP_TASKS = 250
+LONGEST_WAIT = 5.0  # seconds, of which a quarter of one was meant (`supervisor.py`)
 REFILL_BELOW = 64  # tasks in a child's line: few enough to be passed in the time that a refill takes
 
 
@@ -60,6 +61,24 @@ class Sharing:
         waiting = list(self._waiting)
         self._waiting.clear()
         return waiting
+
+    def overdue(self, now: float) -> list[Held]:
+        """Forget all that wait, and return them, when the first has waited for too long: they were taken for short,
+        and another worker may be idle. One that costs several slots may have to wait for them, and stays."""
+        if now < self.overdue_at():
+            return []
+        stays = [self._waiting.popleft() for _ in range(self._staying())]
+        back = self.remove_all()
+        self._waiting.extend(stays)
+        return back
+
+    def overdue_at(self) -> float:
+        """When the first that waits will have waited for too long (monotonic)."""
+        place = self._staying()
+        return self._waiting[place].entered_at + LONGEST_WAIT if len(self._waiting) > place else math.inf
+
+    def _staying(self) -> int:
+        return int(self._costly and len(self._waiting) > 0 and self._waiting[0].task.cost > 1)
 
     def share_out(self, children: Sequence[ChildProcess]) -> None:
         """Give what waits to children that have room, idle ones first, to each its part."""

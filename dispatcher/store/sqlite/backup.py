@@ -17,6 +17,7 @@ import apsw
 
 from dispatcher.errors import BadBackup
 from dispatcher.store.sqlite.migrations import steps
+from dispatcher.store.sqlite.tx import LAST_ID
 
 SEAL = b"-- taskmill backup; sha256 of all before this line: "
 SEAL_BYTES = len(SEAL) + 64 + 1
@@ -24,7 +25,7 @@ STEP_PAGES = 1024
 PIECE = 2**20
 JOURNAL_MARK = (18, b"\x01\x01")  # where the header says whether the file needs a WAL, and the bytes for 'no'
 ID_JUMP = 10**9  # more than any queue can hand out between a backup and its restore
-LAST_ID = 2**53
+END_OF_IDS = 2**53
 
 Each = Callable[[float], None]
 
@@ -172,9 +173,7 @@ def _check_counts(db: apsw.Connection, path: Path) -> None:
 
 def last_id(db: apsw.Connection) -> int:
     """The highest task id ever handed out."""
-    sql = """SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tasks'), 0), coalesce(max(id), 0))
-             FROM tasks"""
-    return int(db.execute(sql).get)
+    return int(db.execute(LAST_ID).get)
 
 
 def last_id_of(path: Path) -> tuple[str, int] | None:
@@ -190,7 +189,7 @@ def last_id_of(path: Path) -> tuple[str, int] | None:
 def jump(*handed_out: int) -> int:
     """Where the ids go on, so that none is handed out twice. Raises BadBackup when they would run out."""
     begin = max(handed_out) + ID_JUMP
-    if begin + ID_JUMP > LAST_ID:
+    if begin + ID_JUMP > END_OF_IDS:
         raise BadBackup(f"task ids have come to {max(handed_out)}: too near to their end at 2^53 to skip {ID_JUMP}")
     return begin
 

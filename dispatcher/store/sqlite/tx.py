@@ -20,6 +20,9 @@ from dispatcher.store.tally import READY
 from dispatcher.store.touched import Touched
 
 LEAST_FREE_PAGES = 4096  # 16 MiB: less is kept for what comes next
+# as AUTOINCREMENT finds it: also where a repair by hand has emptied the sequences
+LAST_ID = """SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tasks'), 0),
+    coalesce((SELECT max(id) FROM tasks), 0))"""
 WAITING = "state IN ('pending', 'blocked')"
 COLD = frozenset({"data", "options"})  # what an edit may change beside the hot row
 INSERT = """INSERT INTO tasks (lane_id, state, ready, held, priority, run_at, max_attempts, timeout_ms, created_at, id)
@@ -89,7 +92,7 @@ class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
         """Store tasks as pending."""
         if not tasks:
             return []
-        first = 1 + (self.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'tasks'").get or 0)
+        first = 1 + int(self.db.execute(LAST_ID).get)
         ids = list(range(first, first + len(tasks)))
         held = self._held_first(tasks)
         alike: dict[tuple[Any, ...], list[int]] = {}
