@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from cli.show import span
 from client import config, urls
 from client.errors import Refused, TransportError
 from client.transport import Transport
@@ -34,6 +35,10 @@ CLOCK_WARN, CLOCK_FAIL = 5.0, 60.0
 WAIT_WARN = 60.0
 GIB = 2**30
 DISK_FAIL, DISK_WARN = GIB // 8, 2 * GIB
+WAL_WARN = GIB // 4
+LOOK_S = 20.0  # for the pages of a file; a large one is not read to its end
+RESTORE = f"{OPERATOR} restore a backup"
+CHECKED = f"{OPERATOR} backup FILE reads all of it, and checks its copy"
 SOUND = (3, 51, 3)
 ALSO_SOUND = ((3, 50, 7), (3, 44, 6))
 
@@ -130,7 +135,7 @@ def _presence(url: str, health: dict[str, Any]) -> Iterator[Finding]:
             "dispatcher", WARN, f"{url} is version {version}, this is {VERSION}", "restart it after an upgrade"
         )
     else:
-        yield Finding("dispatcher", OK, f"{url} is ready, version {version}, up {_span(health['uptime_seconds'])}")
+        yield Finding("dispatcher", OK, f"{url} is ready, version {version}, up {span(health['uptime_seconds'])}")
 
 
 def clocks(seen: Seen) -> Iterator[Finding]:
@@ -161,7 +166,18 @@ def sqlite(seen: Seen | None, database: Path | None) -> Iterator[Finding]:
             "sqlite", OK if sound else FAIL, f"version {version}" + ("" if sound else ", needs 3.51.3"), remedy
         )
     if seen is None and database and database.exists():
-        yield _schema(database)
+        yield from _file(database)
+    elif seen and "wal_bytes" in seen.health:
+        yield _wal(seen.health["wal_bytes"])
+        yield Finding("integrity", OK, "not looked at while a dispatcher works on the file", CHECKED)
+
+
+def _wal(size: int) -> Finding:
+    """It is written back into the file again and again, unless something holds an old moment of it."""
+    if size < WAL_WARN:
+        return Finding("wal", OK, f"{size / 2**20:,.1f} MiB")
+    remedy = "it shrinks when the dispatcher is restarted; does a program of others read the file, or a backup hang?"
+    return Finding("wal", WARN, f"{size / 2**20:,.0f} MiB, which slows every read", remedy)
 
 
 def is_sound(version: str) -> bool:
@@ -170,22 +186,40 @@ def is_sound(version: str) -> bool:
     return number >= SOUND or any(number[:2] == one[:2] and number >= one for one in ALSO_SOUND)
 
 
-def _schema(database: Path) -> Finding:
+def _file(database: Path) -> Iterator[Finding]:
     """Of a file that no dispatcher holds; one that runs has seen to its schema."""
     try:
         lock = opening.lock(database)
     except CannotOpen as error:
-        return Finding("database", WARN, f"{error}, which does not answer", "is DISPATCHER_URL that dispatcher's?")
+        yield Finding("database", WARN, f"{error}, which does not answer", "is DISPATCHER_URL that dispatcher's?")
+        return
     try:
         with closing(backup.open_backup(database)) as db:
-            schema, newest = int(db.pragma("user_version")), steps()[-1][0]
+            yield _schema(database, int(db.pragma("user_version")))
+            yield _integrity(db, database)
     except apsw.Error as error:
-        return Finding("database", FAIL, f"{database}: {error}", f"{OPERATOR} restore a backup")
+        yield Finding("database", FAIL, f"{database}: {error}", RESTORE)
     finally:
         os.close(lock)
+
+
+def _schema(database: Path, schema: int) -> Finding:
+    newest = steps()[-1][0]
     if schema > newest:
         return Finding("database", FAIL, f"{database} has schema {schema}, this program {newest}", "upgrade Taskmill")
     return Finding("database", OK, f"{database} has schema {schema}")
+
+
+def _integrity(db: apsw.Connection, database: Path) -> Finding:
+    """Whether its pages are whole."""
+    until = time.monotonic() + LOOK_S
+    db.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+    try:
+        told = " ".join(str(db.pragma("quick_check", 1)).split())
+    except apsw.InterruptError:
+        return Finding("integrity", WARN, f"{database} was not read to its end in {LOOK_S:.0f} s", CHECKED)
+    sound = told == "ok"
+    return Finding("integrity", OK if sound else FAIL, f"{database}: {told}", "" if sound else RESTORE)
 
 
 def disks(places: Iterable[tuple[str, Path]]) -> Iterator[Finding]:
@@ -212,7 +246,7 @@ def workers(stats: dict[str, Any]) -> Iterator[Finding]:
     busy = sum(1 for one in alive if one["leases"])
     waiting, oldest = stats["ready_tasks"], stats["oldest_waiting_seconds"] or 0.0
     told = f"{len(alive)} alive, {busy} busy; {waiting:,} tasks ready"
-    told += f", the oldest for {_span(oldest)}" if waiting else ""
+    told += f", the oldest for {span(oldest)}" if waiting else ""
     if waiting and not alive:
         yield Finding("workers", FAIL, told, f"{WORKER} NAME")
     elif not alive:
@@ -227,6 +261,20 @@ def workers(stats: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("workers", WARN, told, "start more workers")
     else:
         yield Finding("workers", OK, told)
+
+
+def versions(seen: Seen) -> Iterator[Finding]:
+    """Neighbouring versions work together; what is new works where all have it."""
+    mine = seen.health.get("version", "?")
+    others: dict[str, set[str]] = {}
+    for one in (seen.stats or {}).get("workers", ()):
+        if one["status"] == "alive" and one.get("version") not in (None, mine):
+            others.setdefault(one["version"], set()).add(one["worker_id"])
+    for version, names in sorted(others.items()):
+        some = ", ".join(sorted(names)[:5]) + (" …" if len(names) > 5 else "")
+        yield Finding("versions", WARN, f"{some}: version {version}, the dispatcher has {mine}", "restart the older")
+    if not others:
+        yield Finding("versions", OK, f"all living workers have the dispatcher's, {mine}")
 
 
 def outboxes(cache_dir: Path) -> Iterator[Finding]:
@@ -289,11 +337,3 @@ def _limit(which: int) -> float:
 
 def _number(limit: float) -> str:
     return "any number of" if limit == float("inf") else f"{limit:,.0f}"
-
-
-def _span(seconds: float) -> str:
-    """`3.2 h`: good enough to judge by."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

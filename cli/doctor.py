@@ -48,5 +48,6 @@ def _examine() -> Iterator[Finding]:
     yield from checks.disks((name, path) for name, path in places if path)
     if first is not None and first.stats is not None:
         yield from checks.workers(first.stats)
+        yield from checks.versions(first)
     yield from checks.outboxes(settings.worker.cache_dir)
     yield from checks.limits(settings.dispatcher.threads)

@@ -100,6 +100,17 @@ def duration(flag: str, text: str | None) -> float | None:
         raise BadOption(f"{flag}: {error}") from None
 
 
+def named_group(*lines: str) -> Callable[[Function], click.Group]:
+    """A group whose NAME comes first; these are its examples. Its function gets (context, name, as_json, url)."""
+
+    def decorate(function: Function) -> click.Group:
+        asked = name_argument(asking(click.pass_context(function)))
+        made: click.Group = click.group(cls=Named, invoke_without_command=True, epilog=examples(*lines))(asked)
+        return made
+
+    return decorate
+
+
 class Named(click.Group):
     """A group whose NAME comes first: `queue NAME`, `queue NAME --json`, `queue NAME pause --json`."""
 

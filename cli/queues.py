@@ -7,7 +7,7 @@ import click
 
 from cli import show
 from cli.errors import DONE, USAGE, Failed
-from cli.options import Decorator, Named, alone, asking, dispatcher, examples, name_argument, name_of
+from cli.options import Decorator, alone, asking, dispatcher, examples, name_of, named_group
 from common.durations import parse_duration
 
 NONE = "none"
@@ -24,22 +24,11 @@ def _option(flag: str, metavar: str, words: str) -> Decorator:
 def queues(as_json: bool, url: str | None) -> int:
     """Show all queues: what they hold, and their limits."""
     with dispatcher(url) as client:
-        found = client.queues()
-    if as_json:
-        show.as_json(found)
-    else:
-        show.table(HEADINGS, map(_row, found))
+        show.things(client.queues(), HEADINGS, _row, as_json)
     return DONE
 
 
-@click.group(
-    cls=Named,
-    invoke_without_command=True,
-    epilog=examples("queue mail", "queue mail pause", "queue mail limit --running 10 --rate 100/1m"),
-)
-@name_argument
-@asking
-@click.pass_context
+@named_group("queue mail", "queue mail pause", "queue mail limit --running 10 --rate 100/1m")
 def queue(context: click.Context, name: str, as_json: bool, url: str | None) -> int:
     """Show a queue, pause, resume or limit it."""
     if alone(context, as_json, url):

@@ -7,7 +7,7 @@ import click
 
 from cli import show
 from cli.errors import DONE, USAGE, Failed
-from cli.options import Named, alone, asking, dispatcher, dry_run_option, examples, name_argument, name_of, taking
+from cli.options import alone, asking, dispatcher, dry_run_option, examples, name_of, named_group, taking
 from client.client import Client
 from client.errors import Rejected
 from common.places import OPERATOR
@@ -47,12 +47,7 @@ SET = (
 )
 
 
-@click.group(
-    cls=Named, invoke_without_command=True, epilog=examples(*SET, "schedule nightly pause", "schedule nightly run")
-)
-@name_argument
-@asking
-@click.pass_context
+@named_group(*SET, "schedule nightly pause", "schedule nightly run")
 def schedule(context: click.Context, name: str, as_json: bool, url: str | None) -> int:
     """Show, make, change or run a recurring schedule."""
     if alone(context, as_json, url):

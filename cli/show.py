@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli.options import STATES
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     from dispatcher.store.sqlite.backup import Contents  # it takes a while to load
@@ -35,8 +36,26 @@ class Coloured(NamedTuple):
     style: str
 
 
+def things(
+    found: Sequence[Mapping[str, Any]],
+    headings: Sequence[str],
+    row: Callable[[dict[str, Any]], Sequence[object]],
+    plain: bool,
+) -> None:
+    """Things of one kind: a table, or what they are in JSON where that is wanted."""
+    if plain:
+        as_json(found)
+    else:
+        table(headings, (row(dict(one)) for one in found))
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under headings; wide and plain when that is no terminal."""
+    console().print(table_of(headings, rows))
+
+
+def table_of(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
+    """Rows under headings, to be shown."""
     from rich.table import Table  # here: it takes a while to load, and not every command shows one
 
     made = Table(box=None, pad_edge=False, header_style="bold")
@@ -44,11 +63,16 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         made.add_column(heading, overflow="fold")
     for row in rows:
         made.add_row(*(_cell(cell) for cell in row))
-    _console().print(made)
+    return made
 
 
 def record(fields: Iterable[tuple[str, object]]) -> None:
     """One thing: its fields, a line each."""
+    console().print(record_of(fields))
+
+
+def record_of(fields: Iterable[tuple[str, object]]) -> "Table":
+    """The fields of one thing, to be shown."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, show_header=False)
@@ -56,7 +80,7 @@ def record(fields: Iterable[tuple[str, object]]) -> None:
     made.add_column(overflow="fold")
     for name, value in fields:
         made.add_row(name, _cell(value))
-    _console().print(made)
+    return made
 
 
 def one_line(text: str) -> str:
@@ -64,7 +88,16 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _console() -> "Console":
+def span(seconds: float) -> str:
+    """`3.2 h`: good enough to judge by."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def console() -> "Console":
+    """Where things are shown; wide and plain when that is no terminal."""
     from rich.console import Console
 
     made = Console(highlight=False)

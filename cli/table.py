@@ -3,6 +3,11 @@
 Entry = tuple[str, str]
 
 SECTIONS: dict[str, dict[str, Entry]] = {
+    "The farm": {
+        "status": ("cli.status:status", "Show the farm in one screen: one word, figures, workers, queues."),
+        "top": ("cli.status:top", "Watch the farm live: as status, and what each worker runs; q ends it."),
+        "bench": ("cli.bench:command", "Measure the running farm with tasks that do nothing."),
+    },
     "Tasks": {
         "tasks": ("cli.tasks:tasks", "List tasks, the newest first."),
         "task": ("cli.tasks:task", "Show everything about one task, and why it waits."),

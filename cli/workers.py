@@ -7,7 +7,7 @@ import click
 
 from cli import show
 from cli.errors import DONE, REFUSED, Failed
-from cli.options import Named, alone, asking, dispatcher, examples, name_argument, name_of
+from cli.options import alone, asking, dispatcher, examples, name_of, named_group
 from client.errors import Rejected
 from common.places import OPERATOR
 
@@ -20,22 +20,11 @@ STYLES = {"quiet": "yellow", "stop": "red"}
 def workers(as_json: bool, url: str | None) -> int:
     """List the workers: what they do, and what they were told to do."""
     with dispatcher(url) as client:
-        found = client.workers()
-    if as_json:
-        show.as_json(found)
-    else:
-        show.table(HEADINGS, map(_row, found))
+        show.things(client.workers(), HEADINGS, _row, as_json)
     return DONE
 
 
-@click.group(
-    cls=Named,
-    invoke_without_command=True,
-    epilog=examples("worker lab-3", "worker lab-3 quiet", "worker lab-3 stop --now", "worker lab-3 forgive render"),
-)
-@name_argument
-@asking
-@click.pass_context
+@named_group("worker lab-3", "worker lab-3 quiet", "worker lab-3 stop --now", "worker lab-3 forgive render")
 def worker(context: click.Context, name: str, as_json: bool, url: str | None) -> int:
     """Show a worker, or tell it what to do."""
     if not alone(context, as_json, url):
@@ -44,10 +33,7 @@ def worker(context: click.Context, name: str, as_json: bool, url: str | None) ->
         found = [one for one in client.workers() if one["worker_id"] == name]
     if not found:
         raise _never_seen(name)
-    if as_json:
-        show.as_json(found)
-    else:
-        show.table(HEADINGS, map(_row, found))
+    show.things(found, HEADINGS, _row, as_json)
     return DONE
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from dispatcher.model import State
 from dispatcher.queue.history import SPANS, Point, series
 from dispatcher.queue.queue import Queue
+from dispatcher.queue.workers import able
 
 WORDS = {
     "active": "tasks run",
@@ -34,15 +35,25 @@ class Farm(NamedTuple):
 
 def look(queue: Queue, workers: Sequence[Mapping[str, Any]]) -> Farm:
     """How the farm stands; `workers` as `GET /workers` lists them."""
-    now = queue.now().wall
     with queue.store.read() as reader:
         by_lane, oldest = reader.counts(), reader.oldest_ready()
+    return judged(queue, workers, by_lane, oldest)
+
+
+def judged(
+    queue: Queue,
+    workers: Sequence[Mapping[str, Any]],
+    by_lane: Mapping[tuple[str, str], Mapping[str, int]],
+    oldest: int | None,
+) -> Farm:
+    """How the farm stands by what was read already: the counts, and since when the oldest ready task waits."""
+    now = queue.now().wall
     counts = {name: sum(n.get(name, 0) for n in by_lane.values()) for name in (*(s.value for s in State), "ready")}
-    able = sum(one["status"] == "alive" and one["state"] == "run" for one in workers)
+    takers = len(able(workers))
     recent = series(queue, SPANS["5m"], now)
-    word = word_for(queue.is_ready(), counts["in_progress"], counts["ready"], able)
+    word = word_for(queue.is_ready(), counts["in_progress"], counts["ready"], takers)
     waited = None if oldest is None else max(now - oldest, 0) / 1000
-    return Farm(word, counts, waited, able, _per_second(queue, recent, now), _failed_share(recent))
+    return Farm(word, counts, waited, takers, _per_second(queue, recent, now), _failed_share(recent))
 
 
 def word_for(ready: bool, running: int, waiting: int, able: int) -> str:

@@ -24,6 +24,11 @@ def order(tx: Tx, worker_id: str, state: str, now: bool) -> list[int]:
     return reached
 
 
+def able(workers: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that take tasks, of workers as `GET /workers` lists them."""
+    return [one for one in workers if one["status"] == "alive" and one["state"] == "run"]
+
+
 def capacity(queue: str, task_types: Iterable[str], workers: Iterable[Mapping[str, Any]]) -> int:
     """How many tasks of a queue the workers run at a time; each is `about` itself."""
     wanted = frozenset(task_types)

@@ -9,8 +9,8 @@ from flask import Blueprint, Response, request
 
 from dispatcher.config import VERSION
 from dispatcher.model import State
-from dispatcher.queue import Queue
-from dispatcher.queue.workers import capacity
+from dispatcher.queue import Queue, farm
+from dispatcher.queue.workers import able, capacity
 from dispatcher.routes import body, show, workers
 
 
@@ -53,6 +53,7 @@ def _stats(queue: Queue) -> dict[str, Any]:
     told: dict[str, Any] = {
         f"{state.value}_tasks": sum(n.get(state.value, 0) for n in counts.values()) for state in State
     }
+    told["farm"] = _farm(farm.judged(queue, listed, counts, oldest))
     told["active_workers"] = sum(worker["status"] == "alive" for worker in listed)
     told["workers"] = listed
     told["ready_tasks"] = sum(n.get("ready", 0) for n in counts.values())
@@ -62,6 +63,12 @@ def _stats(queue: Queue) -> dict[str, Any]:
     return {**told, **queue.rates.summary(now // 1000)}
 
 
+def _farm(found: farm.Farm) -> dict[str, Any]:
+    """What the dashboard's first line says."""
+    told = {"word": found.word, "why": found.why, "able_workers": found.able}
+    return {**told, "finished_per_second": round(found.per_second, 3), "failed_share": found.failed_share}
+
+
 def _load(
     counts: Mapping[tuple[str, str], Mapping[str, int]],
     oldest: Mapping[str, int],
@@ -69,7 +76,7 @@ def _load(
     now: int,
 ) -> list[dict[str, Any]]:
     """What an autoscaler asks of each queue: how much waits and for how long, how much runs, how much could."""
-    able = [worker for worker in listed if worker["status"] == "alive" and worker["state"] == "run"]
+    takers = able(listed)
     told = []
     for queue in sorted({queue for queue, _ in counts}):
         by_type = {kind: n for (name, kind), n in counts.items() if name == queue}
@@ -77,5 +84,5 @@ def _load(
         first = oldest.get(queue)
         age = None if first is None else max(now - first, 0) / 1000
         said = {"queue": queue, "backlog": backlog, "oldest_waiting_seconds": age, "running": running}
-        told.append({**said, "capacity": capacity(queue, by_type, able)})
+        told.append({**said, "capacity": capacity(queue, by_type, takers)})
     return told

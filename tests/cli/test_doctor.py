@@ -4,11 +4,13 @@ import json
 import resource
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from cli_kit import Commands, Scripted, Worker, make_queue, reply
 from postgres_server import Schemas
@@ -52,7 +54,8 @@ def test_a_healthy_system(run: Commands, farm: Farm) -> None:
     run.use(cluster)
     found = findings(run, 0)
     assert set(found) == {
-        "settings", "dispatcher", "clock", "sqlite", "disk", "workers", "outboxes", "quarantine", "limits",
+        "settings", "dispatcher", "clock", "sqlite", "wal", "integrity", "disk", "workers", "versions",
+        "outboxes", "quarantine", "limits",
     }  # fmt: skip
     assert {state for one in found.values() for state, _ in one} == {"ok"}, found
     assert f"{cluster.client.url} is ready, version {VERSION}" in found["dispatcher"][0][1]
@@ -96,8 +99,43 @@ def test_without_a_dispatcher_the_file_is_looked_at(run: Commands) -> None:
         assert "is in use by another dispatcher, which does not answer" in worst(run, 1, "database")[1]
     finally:
         store.close()
+    assert worst(run, 1, "integrity") == ("ok", f"{run.database}: ok | ")
     run.database.write_bytes(b"?" * 5000)
     assert worst(run, 1, "database")[0] == "fail"
+
+
+def test_a_damaged_page_is_found(run: Commands) -> None:
+    make_queue(run.database, tasks=200)
+    with closing(apsw.Connection(str(run.database))) as db:
+        db.pragma("journal_mode", "delete")
+        page, size = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'tasks'").get, db.pragma("page_size")
+    with run.database.open("r+b") as file:
+        file.seek((page - 1) * size + 8)
+        file.write(b"\xff" * 200)
+    state, text = worst(run, 1, "integrity")
+    assert state == "fail"
+    assert "restore a backup" in text
+
+
+def test_a_file_too_large_to_be_read_is_no_fault(run: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_queue(run.database, tasks=2000)
+    monkeypatch.setattr(checks, "LOOK_S", -1.0)
+    state, text = worst(run, 1, "integrity")
+    assert state == "warn"
+    assert "not read to its end" in text
+
+
+def test_workers_of_other_versions() -> None:
+    def one(name: str, version: str | None, status: str = "alive") -> dict[str, Any]:
+        return {"worker_id": name, "status": status, **({"version": version} if version else {})}
+
+    same, classic, dead = one("a", VERSION), one("b", None), one("c", "0.0.1", "dead")
+    seen = checks.Seen({"version": VERSION}, {"workers": [same, classic, dead]}, None)
+    assert [found.state for found in checks.versions(seen)] == ["ok"]
+    olds = [one(f"old-{n}", "0.0.1") for n in range(7)]
+    [found] = checks.versions(seen._replace(stats={"workers": [same, *olds]}))
+    assert found.state == "warn"
+    assert f"old-4 …: version 0.0.1, the dispatcher has {VERSION}" in found.found
 
 
 def test_a_newer_schema(run: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +157,8 @@ def health(**fields: Any) -> bytes:
         ({"version": "0.0.1"}, "dispatcher", "warn", "restart it after an upgrade"),
         ({"sqlite_version": "3.51.2"}, "sqlite", "fail", "needs 3.51.3"),
         ({"sqlite_version": "3.50.7"}, "sqlite", "ok", "version 3.50.7"),
+        ({"wal_bytes": checks.WAL_WARN - 1}, "wal", "ok", "256.0 MiB"),
+        ({"wal_bytes": checks.WAL_WARN}, "wal", "warn", "256 MiB, which slows every read"),
         ({"service": "something else"}, "dispatcher", "fail", "is no dispatcher"),
     ],
 )

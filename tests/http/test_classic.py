@@ -161,13 +161,15 @@ def test_stats(api: Api) -> None:
     states = ("pending", "in_progress", "blocked", "completed", "failed", "cancelled")
     assert [data[f"{state}_tasks"] for state in states] == [2, 1, 0, 1, 0, 1]
     assert data["active_workers"] == 1
+    assert (data["farm"]["word"], data["farm"]["able_workers"]) == ("active", 1)
     (worker,) = data["workers"]
     assert {"worker_id", "last_heartbeat", "status", "metadata"} <= worker.keys()
     assert (worker["worker_id"], worker["status"]) == ("worker-1", "alive")
     assert worker["metadata"] == {"hostname": "lab"}
     assert is_a_moment(worker["last_heartbeat"])
     api.advance(61)
-    assert api.get("/stats").data["active_workers"] == 0
+    later = api.get("/stats").data
+    assert (later["active_workers"], later["farm"]["able_workers"]) == (0, 0)
 
 
 def test_health(api: Api) -> None:

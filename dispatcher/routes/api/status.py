@@ -32,6 +32,16 @@ class Percentiles(Reply):
     p99: float | None
 
 
+class Farm(Reply):
+    """The whole farm in one word, as the dashboard says it."""
+
+    word: Literal["active", "waiting", "idle", "asleep", "inoperable"]
+    why: str
+    able_workers: int = Field(description="workers that take tasks")
+    finished_per_second: float = Field(description="over the last minute, of all dispatchers")
+    failed_share: float | None = Field(description="of the attempts of the last five minutes, from 0 to 1")
+
+
 class Stats(Reply):
     """Counts by state, rates and times of the last minute, workers, load by queue."""
 
@@ -42,6 +52,7 @@ class Stats(Reply):
     failed_tasks: int
     cancelled_tasks: int
     ready_tasks: int
+    farm: Farm
     active_workers: int
     oldest_waiting_seconds: float | None
     finished_per_second: float
@@ -63,10 +74,13 @@ MOVE = {
     "phase": "copying", "from": "data/taskmill.db", "to": "postgresql://db/taskmill", "dry_run": False, "seconds": 3.2,
     "tables": {"tasks": {"rows": 1000, "copied": 400}}, "error": None,
 }  # fmt: skip
+FARM = {
+    "word": "active", "why": "tasks run", "able_workers": 2, "finished_per_second": 37.5, "failed_share": 0.003,
+}  # fmt: skip
 TIMES = {"p50": 0.01, "p95": 0.2, "p99": 0.5}
 STATS = {
     "blocked_tasks": 0, "pending_tasks": 12, "in_progress_tasks": 4, "completed_tasks": 900, "failed_tasks": 3,
-    "cancelled_tasks": 1, "ready_tasks": 10, "active_workers": 2, "oldest_waiting_seconds": 1.5,
+    "cancelled_tasks": 1, "ready_tasks": 10, "farm": FARM, "active_workers": 2, "oldest_waiting_seconds": 1.5,
     "finished_per_second": 37.5, "wait_seconds": TIMES, "run_seconds": TIMES, "workers": [], "load": [], "queues": [],
 }  # fmt: skip
 
