@@ -18,6 +18,7 @@ from client.display import Human, JsonLines
 from client.waiting import ENDED, Task
 from common.paths import named
 
+LONGEST = 1000  # characters of one value
 COLUMNS = ("id", "type", "queue", "status", "priority", "attempts", "created", "worker", "error")
 PAGE = 500
 LOOK_S = 1.0  # a worker sends new lines once a second
@@ -58,14 +59,22 @@ def task(task_id: int, as_json: bool, url: str | None) -> int:
     if as_json:
         show.as_json(found)
     else:
-        show.record((name, _value(name, value)) for name, value in found.items() if value not in (None, [], ""))
+        show.record((name, _value(name, value)) for name, value in _own(found) if value not in (None, [], ""))
     return DONE
+
+
+def _own(task: Task) -> Iterator[tuple[str, Any]]:
+    """Its fields without those of its result, which stand at the top level, too."""
+    result = task.get("result")
+    twice = result if isinstance(result, dict) else {}
+    return ((name, value) for name, value in task.items() if twice.get(name, task) != value)
 
 
 def _value(name: str, value: Any) -> str:
     if name == "attempts_log":
         return "\n".join(_attempt(one) for one in value)
-    return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… (whole with --json)"
 
 
 def _attempt(one: dict[str, Any]) -> str:

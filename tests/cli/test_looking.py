@@ -138,3 +138,14 @@ def test_every_field_of_a_task_goes_through_the_queue(
     shown = taskmill("task", str(told["task_id"])).out
     assert "not due until" in shown
     assert '["nowhere"]' in shown
+
+
+def test_what_a_result_says_is_shown_once_and_not_at_any_length(taskmill: Commands, cluster: LocalCluster) -> None:
+    task_id = cluster.client.submit("prime", {"limit": 10_000})
+    cluster.client.wait(task_id, 30)
+    shown = taskmill("task", str(task_id)).out
+    names = [line.split()[0] for line in shown.splitlines() if line[:1].strip()]
+    assert "result" in names
+    assert "primes" not in names
+    assert "(whole with --json)" in shown
+    assert len(shown) < 6_000
