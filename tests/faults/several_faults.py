@@ -20,7 +20,7 @@ from client import Client
 
 Fault = Callable[[SeveralFarm, str, random.Random], float | None]
 LONGEST = max(LEASE, DEATH)
-SERVES_WITHIN = 10.0 * slowness()  # of the database, or of its start
+SERVES_WITHIN = 10.0  # times `slowness()`, of the database, or of its start
 NOBODY = 2**53 - 1  # no task has this id
 
 
@@ -63,7 +63,7 @@ def _end(farm: SeveralFarm, name: str) -> None:
 
 def _served_again(farm: SeveralFarm, name: str) -> float:
     seconds = farm.start_one(name)
-    assert seconds < SERVES_WITHIN, f"{name} served again after {seconds:.1f} s\n{farm.logs()}"
+    assert seconds < SERVES_WITHIN * slowness(), f"{name} served again after {seconds:.1f} s\n{farm.logs()}"
     return seconds
 
 
@@ -79,7 +79,7 @@ def kill_backend(farm: SeveralFarm, name: str, rng: random.Random) -> float | No
         if gone(victim):
             return None  # it has just ended by itself
         farm.server.kill_backend(victim)
-        wait(lambda: gone(victim) and _is_cut(witness), "the server notices", SERVES_WITHIN)
+        wait(lambda: gone(victim) and _is_cut(witness), "the server notices", SERVES_WITHIN * slowness())
     farm.server.wait_until_up()
     return _written_again(farm)
 
@@ -118,7 +118,7 @@ def _written_again(farm: SeveralFarm) -> float:
     """The seconds until a dispatcher reads and writes."""
     began = time.monotonic()
     with farm.new_client(retry_seconds=0) as client:
-        farm.until(lambda: _works(client), "the database is used again", SERVES_WITHIN)
+        farm.until(lambda: _works(client), "the database is used again", SERVES_WITHIN * slowness())
     return time.monotonic() - began
 
 
