@@ -97,7 +97,7 @@ def main() -> None:
         measure("sqlite", SqliteStore(Path(folder) / "queue.db"), options.tasks)
     with ExitStack() as stack:
         schemas = Schemas(options.url or stack.enter_context(running(DURABLE, Path("/tmp"))).url)
-        stack.callback(schemas.drop)
+        stack.callback(schemas.close)
         measure("postgresql", PostgresStore(schemas.new()), options.tasks)
 
 

@@ -191,7 +191,7 @@ def measure(url: str, options: argparse.Namespace) -> None:
         throughput(schemas, options)
         claim_cost(schemas, options)
     finally:
-        schemas.drop()
+        schemas.close()
 
 
 if __name__ == "__main__":
