@@ -54,12 +54,7 @@ def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
         value = body.parse_object()
         if "instance_id" not in value:
             return _classic_heartbeat(queue, body.validate(models.ClassicHeartbeat, value))
-        beat = body.validate(models.Heartbeat, value)
-        answer = queue.heartbeat(_heartbeat(beat))
-        if beat.leaving and answer.taken and not beat.leases:
-            queue.report_death(store_id, _farewell(beat))
-        data = {"worker_id": beat.worker_id, "status": "alive", "last_heartbeat": show.moment(answer.at)}
-        return show.success({**data, "store_id": store_id, "leases": answer.leases, "orders": answer.orders.as_dict()})
+        return _native_heartbeat(queue, store_id, body.validate(models.Heartbeat, value))
 
     @views.post("/report-death")
     def report_death() -> Response:
@@ -246,6 +241,14 @@ def _partial(lease: models.ListedLease, field: str) -> str | None:
     """One that is too large is left out: a heartbeat that is refused would cost the worker its leases."""
     text = _text(lease.partial, f"{field}.partial")
     return text if text is None or len(text.encode()) <= PARTIAL_BYTES else None
+
+
+def _native_heartbeat(queue: Queue, store_id: str, beat: models.Heartbeat) -> Response:
+    answer = queue.heartbeat(_heartbeat(beat))
+    if beat.leaving and answer.taken and not beat.leases:
+        queue.report_death(store_id, _farewell(beat))
+    data = {"worker_id": beat.worker_id, "status": "alive", "last_heartbeat": show.moment(answer.at)}
+    return show.success({**data, "store_id": store_id, "leases": answer.leases, "orders": answer.orders.as_dict()})
 
 
 def _classic_heartbeat(queue: Queue, beat: models.ClassicHeartbeat) -> Response:

@@ -59,3 +59,21 @@ def add_task() -> Callable[..., dict[str, Any]]:
         return dict(json.loads(told.stdout))
 
     return submit
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A dispatcher and a worker for all tests of a module, with the handlers in its HANDLERS: text by task type."""
+    handlers = tmp_path_factory.mktemp("handlers")
+    for task_type, text in request.module.HANDLERS.items():
+        (handlers / f"{task_type}_task.py").write_text(text)
+    unset = {"DISPATCHER_TOKEN": "", "DISPATCHER_HOST": "", "DATABASE_URL": "", "TASKS_PATH": str(handlers)}
+    with LocalCluster(1, settings=unset, parent=tmp_path_factory.mktemp("cluster")) as made:
+        yield made
+
+
+@pytest.fixture
+def taskmill(run: Commands, cluster: LocalCluster) -> Commands:
+    """The commands, asking that dispatcher."""
+    run.use(cluster)
+    return run

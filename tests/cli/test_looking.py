@@ -2,17 +2,17 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from cli_kit import Commands, Running, wait_until
 
 from cli.tasks import lines
 from client.testing import LocalCluster
 
-HANDLER = """
+HANDLERS = {
+    "talk": """
 from pathlib import Path
 import time
 
@@ -23,22 +23,8 @@ def execute(payload, context):
         time.sleep(0.01)
     context.log("the end")
     return b"\\x89PNG" if payload["bytes"] else {"said": "the end"}
-"""
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    handlers = tmp_path_factory.mktemp("handlers")
-    (handlers / "talk_task.py").write_text(HANDLER)
-    unset = {"DISPATCHER_TOKEN": "", "DISPATCHER_HOST": "", "DATABASE_URL": "", "TASKS_PATH": str(handlers)}
-    with LocalCluster(1, settings=unset, parent=tmp_path_factory.mktemp("looking")) as made:
-        yield made
-
-
-@pytest.fixture
-def taskmill(run: Commands, cluster: LocalCluster) -> Commands:
-    run.use(cluster)
-    return run
+""",
+}
 
 
 def talk(cluster: LocalCluster, until: Path, as_bytes: bool = False) -> int:

@@ -24,7 +24,8 @@ from client.errors import Unreachable
 from client.testing import LocalCluster
 from common.settings import ROOT
 
-HANDLER = """
+HANDLERS = {
+    "hold": """
 from pathlib import Path
 import time
 
@@ -32,28 +33,14 @@ def execute(payload, context):
     context.progress(3, 4, "three\\x1b[31m of four")
     while not Path(payload["until"]).exists():
         time.sleep(0.01)
-"""
+""",
+}
 FARM = {"word": "idle", "why": "nothing to do", "able_workers": 1, "finished_per_second": 0.0, "failed_share": None}
 NONE = {"p50": None, "p95": None, "p99": None}
 STATS: dict[str, Any] = {
     **{f"{state}_tasks": 0 for state in farm.STATES}, "ready_tasks": 0, "oldest_waiting_seconds": None,
     "farm": FARM, "wait_seconds": NONE, "run_seconds": NONE, "workers": [],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    handlers = tmp_path_factory.mktemp("handlers")
-    (handlers / "hold_task.py").write_text(HANDLER)
-    unset = {"DISPATCHER_TOKEN": "", "DISPATCHER_HOST": "", "DATABASE_URL": "", "TASKS_PATH": str(handlers)}
-    with LocalCluster(1, settings=unset, parent=tmp_path_factory.mktemp("status")) as made:
-        yield made
-
-
-@pytest.fixture
-def taskmill(run: Commands, cluster: LocalCluster) -> Commands:
-    run.use(cluster)
-    return run
 
 
 @pytest.fixture
