@@ -22,6 +22,8 @@ from history import OK, Execution, History
 
 from client import Client, StillOpen
 
+PATIENCE = 6
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -88,9 +90,9 @@ class Run:
                 fault.answer = strike(self.farm, victim, rng)
 
     def _is_over(self, deadline: float) -> bool:
-        """On a slow machine the faults go on until enough was acknowledged, for twice the time at most."""
+        """On a slow machine the faults go on until enough was acknowledged, for `PATIENCE` times as long at most."""
         late = time.monotonic() - deadline
-        return late > (0 if len(self._ids) >= self.plan.least else self.plan.seconds)
+        return late > (0 if len(self._ids) >= self.plan.least else (PATIENCE - 1) * self.plan.seconds)
 
     # -- load --
 
