@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 from client.transport import Refused, TransportError
 from worker.claims import Claims
@@ -11,6 +12,7 @@ from worker.leases import Claim, Leases
 from worker.link import Backoff
 
 _AT_ONCE = 0.05  # an empty answer that came sooner did not wait
+_MOMENT = 0.02  # seconds, of the ten that such a lease has
 _ENDING = 1.0  # seconds between looks when nothing is waited for any more
 
 
@@ -54,12 +56,18 @@ class Claimer:
         except TransportError:
             return self._backoff.next()
         self._backoff.reset()
-        if data.get("provisional"):
+        if data.get("provisional") and not self._over_soon(data["tasks"]):
             self._confirm()
         at_once = self._clock() - began < _AT_ONCE and claim.wait_seconds > 0
         for_nothing = not count and self._claims.orders == known and self._leases.is_latest(claim)
         self._too_soon = self._too_soon + 1 if at_once and for_nothing else 0
         return self._pause()
+
+    def _over_soon(self, tasks: list[dict[str, Any]]) -> bool:
+        """Whether all of these have been reported within a moment: tasks as short as that are confirmed by their
+        outcomes, which a heartbeat would only hold up."""
+        lease_ids = [str(task.get("lease_id")) for task in tasks]
+        return self._claims.brief() and self._leases.wait_settled(lease_ids, _MOMENT)
 
     def _pause(self) -> float:
         """Nothing in general; for a dispatcher that answers empty claims at once, up to the poll interval."""

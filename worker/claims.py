@@ -37,6 +37,8 @@ class Runner(Protocol):
 
     def offer(self, tasks: list[Task]) -> None: ...
     def wanted(self) -> int: ...
+    def brief(self) -> bool: ...
+    def supplied(self) -> bool: ...
     def stop(self, lease_ids: list[str], reason: Any) -> None: ...
 
 
@@ -64,6 +66,7 @@ class Claims:
         self._parked: Claim | None = None
         self._current, self._left_at = "", 0.0  # the dispatcher in use, and when another was left for it
         self._outdated: Claim | None = None  # waits for task types that are no longer the right ones
+        self._more = True  # the last answer was full: another claim may find more at once
         self._fed_until = 0.0
         self._flood_until = 0.0
         self.orders: dict[str, Any] = {"state": "run", "cancel": []}  # the latest that are known
@@ -83,6 +86,14 @@ class Claims:
     def room(self) -> int:
         """How many tasks to ask for now."""
         return max(0, min(MAX_TASKS, self._runner.wanted())) if self._may_ask() else 0
+
+    def brief(self) -> bool:
+        """Whether tasks take no more than a moment, as measured."""
+        return self._runner.brief()
+
+    def leisurely(self) -> bool:
+        """Whether nothing is lost when the next report, and the claim that rides on it, goes out a little later."""
+        return self._more and self._may_ask() and self._runner.supplied()
 
     def _may_ask(self) -> bool:
         return not self.draining and not self.blocked and self.orders["state"] == "run"
@@ -135,7 +146,7 @@ class Claims:
     def _riding_claim(self, room: int) -> Claim | None:
         """One that has got no answer goes first: a number for each report of an outage would make a stampede at its
         end, when all of them are repeated."""
-        return self.unanswered_claim() or (self._leases.open_claim(room, 0.0) if room > 0 else None)
+        return self.unanswered_claim() or (self._leases.open_claim(room, 0.0) if room > 0 and self._more else None)
 
     def hold_off(self) -> float:
         """Seconds for which nobody needs to wait for work: reports bring it, or a claim beside is under way, or of a
@@ -145,7 +156,7 @@ class Claims:
         """
         if self._flooded():
             return 0.0 if self.room() >= FLOOD and self._leases.unreported() < _UNREPORTED else _MORE_ROOM
-        fed = max(0.0, self._fed_until - self._clock())
+        fed = self._fed_until > self._clock() or self.leisurely()
         return _UNDER_WAY if fed or self._leases.claiming() else 0.0
 
     def body(self, claim: Claim) -> dict[str, Any]:
@@ -187,8 +198,8 @@ class Claims:
         if fresh:
             self._runner.offer(fresh)
         self.obey(data.get("orders"))
-        full = FLOOD <= claim.max_tasks <= len(tasks)
-        self._flood_until = self._clock() + _FLOW if full else 0.0
+        self._more = claim.max_tasks <= len(tasks)
+        self._flood_until = self._clock() + _FLOW if self._more and claim.max_tasks >= FLOOD else 0.0
         return len(tasks)
 
     def fed(self, claim: Claim, count: int) -> None:

@@ -51,6 +51,7 @@ class Leases:
 
     def __init__(self, instance_id: str) -> None:
         self._lock = threading.Lock()
+        self._settled = threading.Condition(self._lock)
         self._held: dict[str, Name] = {}
         self._by_task: dict[Name, str] = {}
         self._started: set[str] = set()
@@ -154,6 +155,12 @@ class Leases:
                 self._news.pop(lease_id, None)
             for marked in (self._started, self._finished, self._refused):
                 marked.difference_update(lease_ids)
+            self._settled.notify_all()
+
+    def wait_settled(self, lease_ids: Collection[str], seconds: float) -> bool:
+        """Whether none of these is held any more, within so many seconds."""
+        with self._settled:
+            return self._settled.wait_for(lambda: self._held.keys().isdisjoint(lease_ids), seconds)
 
     def unreported(self) -> int:
         """How many outcomes wait for their verdicts."""

@@ -13,6 +13,7 @@ outcome to blame is alone. What the disk does not take stays in memory, unsent, 
 
 import json
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ _TO_SPLIT = (400, 413)
 _REPORT_TIME, _UPLOAD_TIME = 10.0, 120.0  # seconds for an answer
 _SLOWEST = 256 * 1024  # bytes a second: a report has more time in proportion
 _SMALL = 2**20  # bytes of the entries that share a report: a slow line must not lose much at a time
+_COMPANY = 0.2  # seconds at most for which outcomes wait for others, while the children have more to do
 _DISK_RETRY = 1.0
 _TICK = 1.0  # how soon it is noticed that the waiting claim has been outgrown
 _LEAST_AGEING = 60.0  # seconds of refusals before an entry's age is written down again
@@ -66,7 +68,7 @@ class Reporter:
         self._uploaded: set[Entry] = set()
         self._single: set[Entry] = set()  # were in a report that was refused as a whole: each goes alone
         self._disk_retry_at, self._disk_fault = 0.0, ""
-        self._resting = False
+        self._resting, self._ready_since = False, math.inf
         self.wake: Callable[[], None] = lambda: None
         self.waiting = 0  # outcomes without a definitive verdict, as of the last step
         claims.blocked = True  # until the outbox is open
@@ -100,8 +102,11 @@ class Reporter:
         self._resting = False
         try:
             self._open_new()
-            self._persist()
-            return self._deliver_one()
+            company = self._seconds_for_company()
+            if not company:
+                self._persist()
+            pause = self._deliver_one()
+            return min(pause, company) if company else pause
         except DISK_FAULTS as error:
             self._disk_failed(error)
         except sqlite3.DatabaseError as error:
@@ -131,7 +136,16 @@ class Reporter:
             self._leases.adopt(outbox.leases)
             del self._to_open[0]
 
+    def _seconds_for_company(self) -> float:
+        """How long what is ready may wait for more, since a report of three costs as much as one of one."""
+        if not self._ready or not self._claims.leisurely():
+            self._ready_since = math.inf
+            return 0.0
+        self._ready_since = min(self._ready_since, self._clock())
+        return max(0.0, self._ready_since + _COMPANY - self._clock())
+
     def _persist(self) -> None:
+        self._ready_since = math.inf
         if self._disk_fault and self._clock() < self._disk_retry_at:
             return
         left = len(self._ready)  # what comes meanwhile has its turn: in a flood there is always more

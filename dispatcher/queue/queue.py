@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from dispatcher.clock import Now
 from dispatcher.errors import NotFound
@@ -32,7 +32,8 @@ from dispatcher.queue.watch import Watchers
 from dispatcher.store.base import Store, Tx
 from dispatcher.store.writer import Serving
 
-GATHER_S = 0.02
+GATHER_S = 0.2
+T = TypeVar("T")
 
 
 class Queue(Upkeep, AttemptControl, Reads):
@@ -290,8 +291,9 @@ class Queue(Upkeep, AttemptControl, Reads):
     # reads
     def task(self, task_id: int, wait_s: float = 0) -> dict[str, Any]:
         """Everything about a task; waits up to `wait_s` for its end. Raises NotFound."""
-        if wait_s > 0:
-            self.wait_tasks([task_id], wait_s)
+        return self._until([task_id], wait_s, lambda: self._task(task_id), lambda row: row["finished_at"] is None)
+
+    def _task(self, task_id: int) -> dict[str, Any]:
         with self.store.read() as reader:
             found = reader.task(task_id)
         if found is None:
@@ -300,22 +302,25 @@ class Queue(Upkeep, AttemptControl, Reads):
 
     def wait_tasks(self, ids: Sequence[int], wait_s: float) -> tuple[list[dict[str, Any]], int]:
         """Those of the tasks that have ended, as many as fit an answer, and how many are still open; waits up to
-        `wait_s` for the first end while any is open. Of several tasks the next ends are gathered for a moment, so
-        that a client that waits for a thousand does not come back for each."""
-        ended, still_open = self._ended_of(ids)
-        if ended or not still_open or wait_s <= 0:
-            return ended, still_open
-        with self._place(wait_s) as allowed, self.watchers.watch(ids) as event:
-            deadline = time.monotonic() + allowed
+        `wait_s` for the first end while any is open. The next ends are gathered for as long again, at most a moment,
+        so that a client that waits for a thousand does not come back for each."""
+        return self._until(ids, wait_s, lambda: self._ended_of(ids), lambda found: found[1] if not found[0] else 0)
+
+    def _until(self, ids: Sequence[int], wait_s: float, look: Callable[[], T], still_open: Callable[[T], int]) -> T:
+        """What `look` finds of these tasks, once it says that there is nothing to wait for, or after `wait_s`."""
+        if wait_s <= 0:
+            return look()
+        with self._place(wait_s) as allowed, self.watchers.watch(ids) as watch:
+            began = time.monotonic()
             while True:
-                event.clear()
-                ended, still_open = self._ended_of(ids)
-                left = deadline - time.monotonic()
-                if ended or not still_open or left <= 0 or self.watchers.closed:
-                    return ended, still_open
-                event.wait(left)
-                if still_open > 1:
-                    time.sleep(min(GATHER_S, left))
+                watch.forget()
+                found, waited = look(), time.monotonic() - began
+                open_ = still_open(found)
+                if not open_ or waited >= allowed or self.watchers.closed:
+                    return found
+                watch.wait(1, allowed - waited)
+                waited = time.monotonic() - began
+                watch.wait(open_, min(GATHER_S, waited, max(0.0, allowed - waited)))
 
     def _ended_of(self, ids: Sequence[int]) -> tuple[list[dict[str, Any]], int]:
         with self.store.read() as reader:

@@ -234,9 +234,7 @@ class Writer(Generic[X]):
             return None
 
     def _answer(self, group: list[_Call[Any]], serving: Serving | None, failure: DispatcherError | None) -> None:
-        for call in group:
-            call.error = call.error or failure
-            call.latch.release()
+        """Those first who wait for work or for an end, since a whole task waits behind them; then the callers."""
         try:
             if serving is not None:
                 serving.settle(failure)
@@ -244,6 +242,9 @@ class Writer(Generic[X]):
                 self.after_commit(finished)
         except Exception:  # a hook must not end the writer
             log.exception("telling of a commit failed")
+        for call in group:
+            call.error = call.error or failure
+            call.latch.release()
 
     def _refuse_rest(self) -> None:
         while True:

@@ -88,9 +88,13 @@ def test_results_of_unknown_tasks_do_not_wait_for_ever() -> None:
 # --- results
 
 
+def ends_as(task: dict[str, Any]) -> Callable[[str, Any], Any]:
+    return in_turn({"tasks": [task], "open": 0})
+
+
 def test_a_small_result_comes_with_the_task() -> None:
-    assert client(FakeTransport(task=in_turn(ended(1, result={"count": 4})))).result(1) == {"count": 4}
-    assert client(FakeTransport(task=in_turn(ended(1, result=None)))).result(1) is None
+    assert client(FakeTransport(wait_tasks=ends_as(ended(1, result={"count": 4})))).result(1) == {"count": 4}
+    assert client(FakeTransport(wait_tasks=ends_as(ended(1, result=None)))).result(1) is None
 
 
 @pytest.mark.parametrize(
@@ -102,18 +106,13 @@ def test_a_small_result_comes_with_the_task() -> None:
 )
 def test_a_large_result_is_fetched(body: bytes, media_type: str, expected: Any) -> None:
     ref = {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest(), "media_type": media_type}
-    transport = FakeTransport()
-    transport.answers = {"/task/1": in_turn(ended(1, result_ref=ref)), "/task/1/result": in_turn((body, media_type))}
+    transport = FakeTransport(wait_tasks=ends_as(ended(1, result_ref=ref)), task=in_turn((body, media_type)))
     assert client(transport).result(1) == expected
 
 
 def test_a_large_result_that_was_changed_on_its_way_is_not_taken() -> None:
     ref = {"bytes": 3, "sha256": "0" * 64, "media_type": "image/png"}
-    transport = FakeTransport()
-    transport.answers = {
-        "/task/1": in_turn(ended(1, result_ref=ref)),
-        "/task/1/result": in_turn((b"abc", "image/png")),
-    }
+    transport = FakeTransport(wait_tasks=ends_as(ended(1, result_ref=ref)), task=in_turn((b"abc", "image/png")))
     with pytest.raises(BadReply, match="not the one that was reported"):
         client(transport).result(1)
 
@@ -121,13 +120,14 @@ def test_a_large_result_that_was_changed_on_its_way_is_not_taken() -> None:
 def test_a_failure_is_raised_with_its_error() -> None:
     task = ended(3, "failed", error="ValueError: no")
     with pytest.raises(TaskFailed, match="task 3 failed: ValueError: no") as caught:
-        client(FakeTransport(task=in_turn(task))).result(3)
+        client(FakeTransport(wait_tasks=ends_as(ended(3, "failed")), task=in_turn(task))).result(3)
     assert caught.value.task == task
 
 
 def test_a_cancellation_is_raised() -> None:
+    task = ended(3, "cancelled")
     with pytest.raises(TaskCancelled, match="task 3 was cancelled"):
-        client(FakeTransport(task=in_turn(ended(3, "cancelled")))).result(3)
+        client(FakeTransport(wait_tasks=ends_as(task), task=in_turn(task))).result(3)
 
 
 def test_a_task_that_has_not_ended_has_no_result() -> None:

@@ -109,6 +109,7 @@ class Runner:
 
     def __init__(self) -> None:
         self.capacity, self.offered, self.stopped = 0, [], []  # type: int, list[Task], list[tuple[list[str], str]]
+        self.short = self.busy = False
 
     def offer(self, tasks: list[Task]) -> None:
         self.offered += tasks
@@ -116,6 +117,12 @@ class Runner:
 
     def wanted(self) -> int:
         return max(0, self.capacity)
+
+    def brief(self) -> bool:
+        return self.short
+
+    def supplied(self) -> bool:
+        return self.busy
 
     def stop(self, lease_ids: list[str], reason: str) -> None:
         self.stopped.append((lease_ids, reason))
@@ -177,7 +184,7 @@ def open_database(folder: Path) -> Database:
     return Database(folder / "outbox")
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0, what: str = "it did not happen") -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30.0, what: str = "it did not happen") -> None:
     """Returns when the condition holds; looks every 10 ms."""
     deadline = time.monotonic() + seconds
     while not condition():

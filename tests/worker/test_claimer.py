@@ -106,6 +106,32 @@ def test_provisional_leases_are_confirmed_before_the_next_claim(bench: Bench, cl
     assert bench.confirmed == [1]  # type: ignore[attr-defined]
 
 
+def test_short_tasks_that_are_reported_within_a_moment_are_confirmed_by_that(bench: Bench, claimer: Claimer) -> None:
+    bench.runner.short = True
+    bench.runner.offer = lambda tasks: bench.leases.settled([one.lease_id for one in tasks])  # type: ignore[method-assign]
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1), leased(2)], provisional=True)
+    claimer.step()
+    assert bench.confirmed == []  # type: ignore[attr-defined]
+
+
+def test_short_tasks_of_which_one_is_not_short_after_all_are_confirmed(bench: Bench, claimer: Claimer) -> None:
+    bench.runner.short = True
+    bench.runner.offer = lambda tasks: bench.leases.settled(["1-1"])  # type: ignore[method-assign]
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1), leased(2)], provisional=True)
+    claimer.step()
+    assert bench.confirmed == [1]  # type: ignore[attr-defined]
+
+
+def test_a_well_supplied_worker_leaves_its_claims_to_the_reports(bench: Bench, claimer: Claimer) -> None:
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(n + 1) for n in range(body["max_tasks"])])
+    claimer.step()
+    bench.runner.capacity, bench.runner.busy = 1, True
+    assert claimer.step() > 0
+    bench.runner.busy = False
+    claimer.step()
+    assert numbers(bench) == [(1, 4), (2, 1)]
+
+
 def test_a_second_lease_of_a_held_task_is_released(bench: Bench, claimer: Claimer) -> None:
     bench.hold(1)
     bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1, "1-b")])
@@ -220,9 +246,10 @@ def test_a_flood_is_claimed_beside_the_reports(bench: Bench, claimer: Claimer) -
     bench.runner.capacity = FLOOD + 1
     bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(9999)])
     claimer.step()
-    bodies = bench.dispatcher.bodies("/get-tasks")
-    assert [(body["max_tasks"], body["wait_seconds"] > 0) for body in bodies] == [(FLOOD, True), (FLOOD + 1, False)]
-    assert bench.claims.claim_beside(reporting=True) is not None  # that was the last of it
+    assert bench.claims.claim_beside(reporting=True) is None  # that was the last of it: the next claim may wait
+    claimer.step()
+    asked = [(body["max_tasks"], body["wait_seconds"] > 0) for body in bench.dispatcher.bodies("/get-tasks")]
+    assert asked == [(FLOOD, True), (FLOOD + 1, False), (FLOOD, True)]
 
 
 def test_a_claim_of_a_flood_that_takes_long_is_not_asked_a_second_time(bench: Bench, claimer: Claimer) -> None:
@@ -240,7 +267,21 @@ def test_a_claim_of_a_flood_that_takes_long_is_not_asked_a_second_time(bench: Be
     bench.dispatcher.answers["/get-tasks"] = slowly
     claimer.step()
     assert beside == [None]
+    claimer.step()
+    assert [body["wait_seconds"] > 0 for body in bench.dispatcher.bodies("/get-tasks")] == [True, False, True]
+
+
+def test_a_claim_rides_on_a_report_when_the_last_answer_was_full(bench: Bench, claimer: Claimer) -> None:
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(n) for n in range(body["max_tasks"])])
+    claimer.step()
+    bench.runner.capacity = 1
     assert bench.claims.claim_beside(reporting=True) is not None
+
+
+def test_no_claim_rides_on_a_report_when_the_last_answer_left_room(bench: Bench, claimer: Claimer) -> None:
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1)])
+    claimer.step()
+    assert bench.claims.claim_beside(reporting=True) is None
 
 
 def test_a_flood_waits_for_the_reports_when_they_fall_behind(bench: Bench, claimer: Claimer) -> None:

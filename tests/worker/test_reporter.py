@@ -363,6 +363,38 @@ def test_a_report_brings_the_next_tasks(bench: Bench) -> None:
     assert bench.claims.hold_off() > 0
 
 
+def test_outcomes_wait_for_company_while_the_children_have_more_to_do(bench: Bench) -> None:
+    bench.runner.capacity, bench.runner.busy = 0, True
+    bench.reporter.step()
+    report(bench, 1)
+    assert 0 < bench.reporter.step() <= 0.201
+    bench.clock.now += 0.15
+    report(bench, 2)
+    assert 0 < bench.reporter.step() <= 0.051
+    assert bench.dispatcher.delivered == []
+    bench.clock.now += 0.06
+    bench.reporter.step()
+    assert [len(body["outcomes"]) for body in bench.dispatcher.bodies("/submit-results")] == [2]
+    report(bench, 3)
+    assert bench.reporter.step() > 0, "the next one waits anew"
+
+
+@pytest.mark.parametrize("why", ["children run dry", "drain", "nothing more to claim"])
+def test_outcomes_wait_for_no_company_that_may_not_come(bench: Bench, why: str) -> None:
+    bench.runner.capacity, bench.runner.busy = 1, True
+    bench.reporter.step()
+    report(bench, 1)
+    bench.reporter.step()
+    if why == "children run dry":
+        bench.runner.busy = False
+    elif why == "drain":
+        bench.claims.draining = True
+    else:
+        bench.claims.take(bench.leases.open_claim(5, 0), claimed([leased(7)]))
+    bench.reporter.step()
+    assert bench.dispatcher.delivered == ["1-1"]
+
+
 def test_outcomes_that_come_without_end_do_not_hold_up_the_reports(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

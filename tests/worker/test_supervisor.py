@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from process_helpers import HANDLERS, Bench, Gate, bench, gone, make, wait_for
 
-from worker.children.supervisor import MOST_AHEAD, Supervisor, SupervisorSettings
+from worker.children.supervisor import LOOKAHEAD, MOST_AHEAD, Supervisor, SupervisorSettings
 
 
 def test_a_task_runs_in_a_child(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_wanted_follows_the_measured_length(tmp_path: Path) -> None:
         gates = [Gate(tmp_path / name) for name in ("a", "b", "c")]
         b.offer(*(gate.task for gate in gates))
         b.sink.wait_begun(gates[0].task, gates[1].task)
-        wait_for(lambda: min(task.seconds for task in b.supervisor.running()) > 0.25)
+        wait_for(lambda: min(task.seconds for task in b.supervisor.running()) > LOOKAHEAD)
         assert b.supervisor.wanted() == 0
         seen = sorted((task.lease_id, task.task_type) for task in b.supervisor.running())
         assert seen == sorted((gate.task.lease_id, "gate") for gate in gates[:2])
@@ -263,7 +263,7 @@ def test_a_long_task_alone_wants_no_prefetch(tmp_path: Path) -> None:
         gate = Gate(tmp_path / "gate")
         b.offer(gate.task)
         assert b.supervisor.wanted() == 0
-        wait_for(lambda: any(task.seconds > 0.3 for task in b.supervisor.running()))
+        wait_for(lambda: any(task.seconds > LOOKAHEAD + 0.05 for task in b.supervisor.running()))
         gate.open()
         assert b.supervisor.wait_idle(10)
         assert b.supervisor.wanted() == 1

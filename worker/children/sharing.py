@@ -21,7 +21,7 @@ from worker.children.process import ChildProcess
 
 GROUP_SECONDS = 0.05
 GROUP_TASKS = 250
-LONGEST_WAIT = 5.0  # seconds, of which a quarter of one was meant (`supervisor.py`)
+LONGEST_WAIT = 5.0  # seconds, of which half a one was meant (`supervisor.py`)
 REFILL_BELOW = 64  # tasks in a child's line: few enough to be passed in the time that a refill takes
 
 

@@ -53,7 +53,8 @@ from worker.children.process import (
 )
 from worker.model import Outcome, Task
 
-LOOKAHEAD = 0.25
+LOOKAHEAD = 0.5
+BRIEF = 0.005
 MOST_AHEAD = 2000  # two full claims: one runs while the report of the other is answered
 
 log = logging.getLogger(__name__)
@@ -143,11 +144,20 @@ class Supervisor:
         self._order(self._crew.renew)
 
     def wanted(self) -> int:
-        """How many more tasks to claim now: for the free children, and a quarter of a second of work ahead."""
+        """How many more tasks to claim now: for the free children, and half a second of work ahead."""
         self._check()
         if not self._crew.children and self._crew.failures:
             return 0
         return max(0, min(self._settings.concurrency + self._prefetch() - self._held, MOST_AHEAD))
+
+    def brief(self) -> bool:
+        """Whether tasks take no more than a moment, as measured."""
+        return self._crew.pace.mean is not None and self._crew.pace.mean < BRIEF
+
+    def supplied(self) -> bool:
+        """Whether the children have the greater part of what may lie before them, in tasks that are not brief."""
+        wanted = self.wanted()
+        return not self.brief() and 2 * wanted < self._settings.concurrency + self._prefetch()
 
     def stop(self, lease_ids: Sequence[str], status: Literal["cancelled", "lost"]) -> None:
         """End tasks, running or not: `cancelled` with that outcome, `lost` with none. An outcome made before stands."""
