@@ -1,6 +1,9 @@
 """The application factory: wiring only."""
 
-from flask import Flask, request
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
 
 from common.places import module
 from dispatcher import dashboard
@@ -31,6 +34,11 @@ from dispatcher.routes import (
 from dispatcher.routes.api import docs
 from dispatcher.store.sqlite import SqliteStore
 from dispatcher.store.sqlite.copies import Copies, Copy
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+NOT_STORED = [("Cache-Control", "no-store")]
 
 
 def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None = None) -> Flask:
@@ -63,15 +71,23 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
     ):
         app.register_blueprint(views)
 
-    @app.after_request
-    def harden(response):  # type: ignore[no-untyped-def]
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"  # no page of another site shows or runs it
-        if request.method != "GET":
-            response.headers["Cache-Control"] = "no-store"
-        return response
-
+    app.wsgi_app = _hardened(app.wsgi_app)  # type: ignore[method-assign,assignment]  # as Flask says
     return app
+
+
+def _hardened(wsgi: "WSGIApplication") -> "WSGIApplication":
+    """Nothing is guessed from a body, no page of another site shows or runs it, and what changes something is not
+    stored. Here, for an `after_request` costs each request more than the rest of its headers."""
+    always = [("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin")]
+
+    def answer(environ: "WSGIEnvironment", start: "StartResponse") -> "Iterable[bytes]":
+        def begin(status: str, headers: list[tuple[str, str]], error: Any = None) -> Any:
+            said = environ["REQUEST_METHOD"] == "GET" or any(name == "Cache-Control" for name, _ in headers)
+            return start(status, [*headers, *always, *([] if said else NOT_STORED)], error)
+
+        return wsgi(environ, begin)
+
+    return answer
 
 
 class _Copies(Copies):
