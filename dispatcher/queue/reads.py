@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dispatcher.model import Output, TaskFilter
+from dispatcher.queue.rare import narrowed
 from dispatcher.store.base import Store
 
 ANSWER_BYTES = 16 * 2**20
@@ -22,7 +23,7 @@ class Reads:
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first, as many as fit an answer."""
         with self.store.read() as reader:
-            return reader.tasks(wanted, after, limit, ANSWER_BYTES)
+            return reader.tasks(narrowed(reader, wanted, after, limit), after, limit, ANSWER_BYTES)
 
     def result_parts(self, task_id: int) -> Iterator[bytes]:
         """The parts of an uploaded result, each its own short read."""

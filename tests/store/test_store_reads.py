@@ -1,9 +1,10 @@
 """What is shown: listings, counts, progress, workers, types, waiting for an end."""
 
+import pytest
 from store_kit import HOUR, SECOND, Later, Mill, name, until
 
 from dispatcher.model import Progress, State, TaskFilter
-from dispatcher.queue import Queue
+from dispatcher.queue import Queue, rare
 
 
 def listed(mill: Mill, limit: int = 100, after: int | None = None, **wanted: object) -> list[int]:
@@ -29,6 +30,43 @@ def test_filters_narrow(mill: Mill) -> None:
     assert listed(mill, ids=(a, b, 4711)) == [b, a]
     assert listed(mill, ids=()) == []
     assert listed(mill, queue="qa", task_type="tb") == []
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_rare_state_is_listed_as_any_other(mill: Mill, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("ta", "tb"):
+        mill.submit(4, kind, queue="qa")
+        mill.submit(4, kind, max_attempts=1)
+        mill.submit(2, kind, limit_key="one")
+        mill.one(task_type=kind, run_at=mill.clock.now().wall + HOUR)
+    leases = mill.claim(max_tasks=12).tasks
+    for lease in leases[:8:2]:
+        mill.fail(lease)
+    for lease in leases[1:8:2]:
+        mill.succeed(lease)
+    mill.queue.cancel(mill.submit(2, "ta"))
+
+    def everything() -> list[list[int]]:
+        asked = [{}, {"queue": "qa"}, {"task_type": "tb"}, {"queue": "qa", "task_type": "ta"}, {"tag": "none"}]
+        pages = [listed(mill, state=state, **wanted) for wanted in asked]
+        return [*pages, *(listed(mill, 2, after, state=state) for after in pages[0])]
+
+    quick = everything()
+    monkeypatch.setattr(rare, "RARE", -1)
+    assert quick == everything()
+    assert bool(quick[0]) is (state != State.BLOCKED)
+
+
+def test_a_rare_state_is_found_without_a_look_at_every_task(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = (mill.one(max_attempts=1), mill.lease())[1]
+    mill.fail(lease)
+    mill.submit(20)
+    with mill.store.read() as reader:
+        narrow = rare.narrowed(reader, TaskFilter(State.FAILED), None, 5)
+        assert narrow.ids == (lease.task_id,)
+        assert rare.narrowed(reader, TaskFilter(State.IN_PROGRESS), None, 5).ids == ()
+        monkeypatch.setattr(rare, "RARE", 19)
+        assert rare.narrowed(reader, TaskFilter(State.PENDING), None, 5).ids is None, "there are more"
 
 
 def test_progress_of_a_live_lease_is_kept_and_completed(mill: Mill) -> None:
