@@ -1,12 +1,14 @@
 """Many workers in one process, as far as a dispatcher can tell:  python simulated.py URL WORKERS
 
-Each registers, sends a heartbeat every 30 s and keeps one claim waiting; a task is listed in a heartbeat at once,
+As after a while: their phases are spread, since a worker draws each interval anew. Each registers, sends a heartbeat
+every 27 to 30 s and keeps one claim waiting for 20 to 25 s; a task is listed in a heartbeat at once,
 completed, and the next claim goes out. Prints a line of JSON when all claims wait, and one for each task with the
 moment (monotonic clock) at which its claim was answered. Ends with its standard input.
 """
 
 import asyncio
 import json
+import random
 import resource
 import secrets
 import sys
@@ -14,7 +16,8 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-HEARTBEAT_S, WAIT_S, SETTLE_S, TOGETHER = 30.0, 25, 1.0, 50
+HEARTBEAT_S, WAIT_S = (27.0, 30.0), (20.0, 25.0)
+SETTLE_S, TOGETHER = 1.0, 50
 
 
 class Line:
@@ -60,18 +63,21 @@ class Worker:
         await self.heartbeat([], register=about, host={"hostname": "simulated", "pid": 1, "outbox": 0})
 
     async def beat(self) -> None:
+        await asyncio.sleep(random.uniform(0.0, HEARTBEAT_S[1]))
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
             await self.heartbeat([])
+            await asyncio.sleep(random.uniform(*HEARTBEAT_S))
 
     async def claim(self) -> None:
         """One claim after the other, for ever."""
+        wait = random.uniform(0.0, WAIT_S[1])
         while True:
             self._request += 1
             terms = {"request_id": self._request, "protocol": 1, "task_types": ["noop"], "max_tasks": 1}
             orders = {"orders": {"state": "run", "cancel": []}}
-            told = await self._claims.post("/get-tasks", {**self._name, **terms, **orders, "wait_seconds": WAIT_S})
+            told = await self._claims.post("/get-tasks", {**self._name, **terms, **orders, "wait_seconds": wait})
             at, self._store = time.monotonic(), told["store_id"]
+            wait = random.uniform(*WAIT_S)
             for task in told["tasks"]:
                 print(json.dumps({"task": task["task_id"], "at": at}), flush=True)
                 await self._complete(task)

@@ -1,7 +1,7 @@
 """The heartbeat: lists every lease that is held, names the claims in flight, carries news, brings orders (mechanism 1).
 
 It runs in a thread with nothing else on it and shares no lock with slow work. It goes out every
-WORKER_HEARTBEAT_INTERVAL; early, at most once a second, when a handler has news; at once when a provisional lease must
+WORKER_HEARTBEAT_INTERVAL, or up to a tenth sooner; early, at most once a second, when a handler has news; at once when a provisional lease must
 be confirmed or another store answers. Unanswered, it is repeated every 2 s.
 
 The wire has one store id per heartbeat, so leases of another store than the latest (results of before a dispatcher was
@@ -10,6 +10,7 @@ set up anew) are listed in a heartbeat of their own.
 
 import logging
 import math
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from worker.link import Link
 log = logging.getLogger(__name__)
 _SPACING = 1.0  # seconds between early heartbeats
 _RETRY = 2.0
+_JITTER = (0.9, 1.0)
 _ANSWER_TIME = 10.0
 _LEAVE_TIME = 2.0
 _BAD = (400, 413)
@@ -119,7 +121,8 @@ class Heartbeat:
             return None
         self._hinted = self._hinted or self._leases.has_news()  # there was no room for all of it
         known = self._registered == (self._leases.instance_id, self._leases.store_id)
-        return self._interval if known else _SPACING
+        jitter = random.uniform(*_JITTER)  # noqa: S311 -- not a secret: a thousand that start together drift apart
+        return self._interval * jitter if known else _SPACING
 
     def _beat(self, listing: Listing, latest: bool) -> bool:
         body = self._body(listing)

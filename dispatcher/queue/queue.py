@@ -130,6 +130,8 @@ class Queue(Upkeep, AttemptControl, Reads):
         served = self.waiting.wait(parked)
         if served:
             return self._note_waits(served)
+        if parked.overdue:  # new orders would have ended the wait
+            return Claimed((), False, asked.orders)
         return self.store.write(lambda tx: Claimed((), False, orders_for(tx, asked.instance_id)))
 
     def _heard(self, asked: Claim) -> bool:

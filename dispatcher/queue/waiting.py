@@ -22,12 +22,13 @@ MOST_REMEMBERED = 100_000
 class Parked:
     """One waiting claim; `latch` opens when it is answered or dismissed. Guarded by the lock of Waiting."""
 
-    __slots__ = ("asked", "error", "instance", "latch", "leaving", "served", "serving")
+    __slots__ = ("asked", "error", "instance", "latch", "leaving", "overdue", "served", "serving")
 
     def __init__(self, asked: Claim, instance: int | None = None) -> None:
         self.asked, self.instance = asked, instance
         self.latch = threading.Semaphore(0)
         self.serving = self.leaving = False
+        self.overdue = False  # it waited as long as it asked for, and nothing concerned it
         self.served: Claimed | None = None
         self.error: DispatcherError | None = None
 
@@ -78,8 +79,10 @@ class Waiting:
 
     def wait(self, parked: Parked) -> Claimed | None:
         """Block until served (the answer), or dismissed or timed out (None); raises what made the serving fail."""
-        if not parked.latch.acquire(timeout=parked.asked.wait_ms / 1000) and not self.leave(parked):
-            parked.latch.acquire()  # it is being served in this very transaction
+        if not parked.latch.acquire(timeout=parked.asked.wait_ms / 1000):
+            parked.overdue = self.leave(parked)
+            if not parked.overdue:
+                parked.latch.acquire()  # it is being served in this very transaction
         if parked.error is not None:
             raise parked.error
         return parked.served

@@ -63,15 +63,17 @@ def test_the_first_one_registers_and_the_others_do_not(bench: Bench, heartbeat: 
     assert "register" not in second
 
 
-def test_it_goes_out_at_its_interval(bench: Bench, heartbeat: Heartbeat) -> None:
+def test_it_goes_out_at_its_interval_or_a_little_sooner(bench: Bench, heartbeat: Heartbeat) -> None:
     settle_in(bench, heartbeat)
-    assert heartbeat.step() == pytest.approx(30)
-    bench.clock.now += 29
-    assert heartbeat.step() == pytest.approx(1)
-    assert beats(bench) == []
-    bench.clock.now += 1
-    heartbeat.step()
-    assert len(beats(bench)) == 1
+    pauses = []
+    for number in range(1, 20):
+        pauses.append(heartbeat.step())
+        bench.clock.now += pauses[-1] - 0.01
+        assert heartbeat.step() == pytest.approx(0.01)
+        bench.clock.now += 0.01
+        assert heartbeat.step() == 0
+        assert len(beats(bench)) == number
+    assert 27 <= min(pauses) < max(pauses) <= 30, "a thousand that started together drift apart"
 
 
 def test_another_store_is_registered_with_within_a_second(bench: Bench, heartbeat: Heartbeat) -> None:
