@@ -1,8 +1,8 @@
 """The heartbeat: lists every lease that is held, names the claims in flight, carries news, brings orders (mechanism 1).
 
 It runs in a thread with nothing else on it and shares no lock with slow work. It goes out every
-WORKER_HEARTBEAT_INTERVAL, or up to a tenth sooner; early, at most once a second, when a handler has news; at once when a provisional lease must
-be confirmed or another store answers. Unanswered, it is repeated every 2 s.
+WORKER_HEARTBEAT_INTERVAL, or up to a tenth sooner; early, at most once a second, when a handler has news; at once when
+a provisional lease must be confirmed or another store answers. Unanswered, it is repeated every 2 s.
 
 The wire has one store id per heartbeat, so leases of another store than the latest (results of before a dispatcher was
 set up anew) are listed in a heartbeat of their own.

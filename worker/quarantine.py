@@ -9,10 +9,10 @@ CACHE_DIR/<worker_id>/quarantine/
 import base64
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from common import durable
 from worker.disk import Damaged, OddKey
 
 
@@ -32,10 +32,10 @@ class Quarantine:
         """Writes one record, durably, and moves its spool file beside it."""
         self._folder.mkdir(exist_ok=True, mode=0o700)
         path = self._folder / f"{self._instance}-{_safe(key)}.json"
-        with path.open("w") as file:
-            json.dump({"instance_id": self._instance, **record}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        unfinished = path.with_suffix(".unfinished")  # who looks at the records meanwhile sees whole ones
+        durable.write(str(unfinished), json.dumps({"instance_id": self._instance, **record}).encode())
+        unfinished.replace(path)
+        durable.sync_folder(str(self._folder))
         if spool is not None and spool.exists():
             spool.replace(path.with_suffix(".result"))
         return path

@@ -1,6 +1,7 @@
 """I7: the outbox forgets nothing, executes nothing, and one bad entry harms no other."""
 
 import json
+import os
 import pickle
 import sqlite3
 from pathlib import Path
@@ -10,6 +11,7 @@ from doubles import STORE, open_outbox, outcome
 
 from worker.disk import Database, RawDisk
 from worker.outbox import Outbox
+from worker.quarantine import Quarantine
 
 
 @pytest.fixture
@@ -254,6 +256,21 @@ def test_only_bytes_are_taken() -> None:
             disk.put(wrong)
         with pytest.raises(TypeError):
             disk.store(wrong, read=False)
+
+
+def test_a_quarantined_record_appears_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks while it is written finds none, or all of it, on disk."""
+    place, seen = folder.parent / "quarantine", []
+
+    def look(descriptor: int) -> None:
+        seen.append([path.read_text() for path in place.glob("*.json")])
+
+    monkeypatch.setattr(os, "fsync", look)
+    path = Quarantine(place, "i").keep(b"1", {"reason": "refused", "outcomes": [{"n": 1}]})
+    whole = {"instance_id": "i", "reason": "refused", "outcomes": [{"n": 1}]}
+    assert json.loads(path.read_text()) == whole
+    assert [[json.loads(text) for text in texts] for texts in seen] == [[], [], [whole]]
+    assert list(place.iterdir()) == [path]
 
 
 def test_quarantine_keeps_the_outcomes_and_the_large_result(folder: Path) -> None:

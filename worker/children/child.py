@@ -20,6 +20,7 @@ from _thread import allocate_lock
 from functools import partial
 from typing import Any, NamedTuple
 
+from common import durable
 from common.handlers.loading import Handler, classic_failure, find, load
 from common.handlers.signs import raised
 from common.json_profile import JsonError, dump
@@ -176,7 +177,7 @@ class Child:
             return _failure(f"the result is too large: {len(data)} bytes, the limit is {limit}", seconds)
         from hashlib import sha256  # here: large results are rare
 
-        _write_durably(spool_path(self._orders.spool, lease_id, ".bin"), data)
+        durable.write(spool_path(self._orders.spool, lease_id, ".bin"), data)
         reference = dump({"bytes": len(data), "sha256": sha256(data).hexdigest(), "media_type": media_type})
         return Result(framing.STORED, f',"result_ref":{reference},"run_seconds":{seconds:.6f}', seconds)
 
@@ -201,18 +202,6 @@ def _raised(error: BaseException, seconds: float, prefix: str = "") -> Result:
         fields = f',"snooze_seconds":{told.snooze:.3f},"run_seconds":{seconds:.6f}'
         return Result(framing.SNOOZED, fields, seconds)
     return _failure(told.error, seconds, told.retry)
-
-
-def _write_durably(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def die_with_supervisor(life: int) -> None:
