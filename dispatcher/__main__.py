@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from common import garbage as garbage  # first: all that follows is imported faster
 from common import logs
 from common.places import DISPATCHER
 from common.settings import SettingError, environment, load, secrets
@@ -32,7 +33,6 @@ from dispatcher.store.base import Store
 from dispatcher.store.opening import open_store
 
 log = logging.getLogger("taskmill")
-GARBAGE_AFTER = 50_000  # new objects: a batch makes many thousands, and hardly one of them in a cycle
 MOST_STREAMS = 100  # of events; each holds a thread
 SPARE_THREADS = 64  # not held by requests that wait: heartbeats and reports must not queue behind claims
 
@@ -83,7 +83,6 @@ def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) 
     try:
         app = create_app(queue, settings, moves)
         gc.freeze()  # what is there by now stays
-        gc.set_threshold(GARBAGE_AFTER, 20, 20)
         limit = BODY_LIMIT + 1  # of a body of undeclared length; routes/body.py says the limit by name
         return server.serve(app, listener, threads=settings.threads, body_limit=limit, on_stop=queue.drain)
     finally:

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TypeVar
 
+import made_once
 import pytest
 from hypothesis import settings
 from postgres_server import Schemas, running
@@ -49,6 +51,13 @@ def _refuse_skip(report: R) -> R:
         report.outcome = "failed"
         report.longrepr = f"skipped, which is not allowed here: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory."""
+    with made_once.folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_once import empty_queue
 
 from cli.main import main
 from client.testing import LocalCluster
@@ -167,7 +168,7 @@ def reply(body: bytes, status: str = "200 OK", length: int | None = None, **head
 
 def make_queue(path: Path, tasks: int = 10, leased: int = 2) -> str:
     """A database without a dispatcher: tasks, the first of them leased; its store_id."""
-    store = SqliteStore(path)
+    store = SqliteStore(empty_queue(path))
     try:
         store.write(lambda tx: submit(tx, [Submission("noop", '{"n":12345}')] * tasks, Terms()))
         lane = store.write(lambda tx: tx.lane("default", "noop"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from made_once import empty_queue
 from werkzeug.test import TestResponse
 
 from common.settings import load
@@ -90,7 +91,7 @@ class Api:
         self.path = folder / "api.db"
         self.clock = clock
         self.settings = load(DispatcherSettings, {}, **settings)
-        self.store = SqliteStore(self.path, clock)
+        self.store = SqliteStore(empty_queue(self.path), clock)
         self.queue = Queue(self.store, self.settings.terms)
         self.app = create_app(self.queue, self.settings)
         self.reaper, self.scheduler = Reaper(self.queue), Scheduler(self.queue)

@@ -1,25 +1,16 @@
 """Fixtures of the tests of moving."""
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from made_once import empty_queue
 from move_kit import HANDLERS
 from postgres_server import Schemas
 
 from client.testing import LocalCluster
 from dispatcher.store.sqlite import SqliteStore
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """In memory where the system offers it."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="taskmill-", dir=memory) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture
@@ -31,7 +22,7 @@ def database(schemas: Schemas) -> Iterator[str]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "queue.db")
+    made = SqliteStore(empty_queue(tmp_path / "queue.db"))
     yield made
     made.close()
 

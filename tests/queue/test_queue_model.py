@@ -2,12 +2,10 @@
 
 import hashlib
 import random
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +20,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from made_once import empty_queue, folder
 from postgres_server import Schemas
 from queue_model import Lease, Model, Seen, Wants
 
@@ -44,7 +43,6 @@ from dispatcher.store.postgres import PostgresStore
 from dispatcher.store.sqlite import SqliteStore
 
 SECOND, DAY = 1000, 24 * 3600 * 1000
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # fsync is free there
 TYPES, QUEUES, CLASSIC = ("a", "b"), ("default", "night"), ("ann", "bob")
 MOSTLY = (End.COMPLETED, End.COMPLETED, End.FAILED, End.RELEASED)
 OUTCOMES = (End.COMPLETED, End.FAILED, End.RELEASED, End.SNOOZED, End.CANCELLED)
@@ -77,13 +75,14 @@ class SqlitePlace:
     """Where one example's store lies; a further kind of store needs the same three methods and an entry in `place`."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="taskmill-model.", dir=MEMORY))
+        self._cleanup = ExitStack()
+        self._folder = self._cleanup.enter_context(folder())
 
     def open(self, clock: Clock) -> Store:
-        return SqliteStore(self._folder / "queue.db", clock)
+        return SqliteStore(empty_queue(self._folder / "queue.db"), clock)
 
     def drop(self) -> None:
-        shutil.rmtree(self._folder)
+        self._cleanup.close()
 
 
 class PostgresPlace:

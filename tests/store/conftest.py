@@ -1,7 +1,5 @@
 """Fixtures of the store's tests: every store that there is, on a clock that stands still."""
 
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +9,6 @@ from store_kit import KINDS, FakeClock, MakeStore, Mill, PostgresKind, SqliteKin
 
 from dispatcher.clock import Clock
 from dispatcher.store.base import Store
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """In memory where the system offers it: the rules do not depend on the disk, and hundreds of tests do not wait."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="taskmill-", dir=memory) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(params=KINDS)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from made_once import empty_queue
 from postgres_server import Schemas
 
 from dispatcher.clock import Clock, Now
@@ -71,7 +72,7 @@ class SqliteKind:
     """A file in the folder."""
 
     def make(self, folder: Path, clock: Clock) -> Store:
-        return SqliteStore(folder / "queue.db", clock)
+        return SqliteStore(empty_queue(folder / "queue.db"), clock)
 
     def written(self, store: Store) -> int:
         return int(store.describe()["wal_bytes"])
