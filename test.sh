@@ -37,7 +37,7 @@ run_pytest() {
 }
 
 everything() {  # what measures times or loads the machine comes by itself, the rest on two processors at once
-    .venv/bin/python -c "import cli.main, client.testing, dispatcher.__main__, worker.__main__"  # compiled for all
+    .venv/bin/python -c "import cli.main, client.testing, dispatcher.__main__, dispatcher.running, worker.__main__"  # compiled for all
     part "several dispatchers" run_pytest tests/faults/test_several_*.py "$@"  # waits more than it computes
     part "tests" run_pytest tests --ignore tests/faults -n 2 --dist worksteal "$@"
     part "faults" run_pytest tests/faults --ignore-glob '*several*' "$@"

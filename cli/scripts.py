@@ -19,6 +19,7 @@ def add() -> int:
 
 def dispatcher() -> int:
     """`taskmill-dispatcher`."""
+    _part("dispatcher.running", "dispatcher")  # which is loaded late otherwise, when the store is open
     return int(_part("dispatcher.__main__", "dispatcher").run())
 
 

@@ -1,9 +1,6 @@
-"""`python -m dispatcher`: settings, lock and socket first, then the loops, then serve until a signal."""
+"""`python -m dispatcher`: settings, socket and store first, then, when all of them are good, what serves."""
 
 import argparse
-import gc
-import logging
-import socket
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -12,29 +9,10 @@ from common import garbage as garbage  # first: all that follows is imported fas
 from common import logs
 from common.places import DISPATCHER
 from common.settings import SettingError, environment, load, secrets
-from dispatcher import outward, server
-from dispatcher.app import create_app
-from dispatcher.config import BODY_LIMIT, VERSION, DispatcherSettings, check
+from dispatcher import process
+from dispatcher.config import VERSION, DispatcherSettings, check
 from dispatcher.errors import CannotOpen, Unavailable
-from dispatcher.maintenance.attempts import Attempts
-from dispatcher.maintenance.courier import Courier
-from dispatcher.maintenance.herald import Herald
-from dispatcher.maintenance.historian import Historian
-from dispatcher.maintenance.limiter import Limiter
-from dispatcher.maintenance.loop import Loop
-from dispatcher.maintenance.pruner import Pruner
-from dispatcher.maintenance.reaper import Reaper
-from dispatcher.maintenance.recurring import Recurring
-from dispatcher.maintenance.scheduler import Scheduler
-from dispatcher.maintenance.waker import Waker
-from dispatcher.move.moves import Moves
-from dispatcher.queue import Queue
-from dispatcher.store.base import Store
 from dispatcher.store.opening import open_store
-
-log = logging.getLogger("taskmill")
-MOST_STREAMS = 100  # of events; each holds a thread
-SPARE_THREADS = 64  # not held by requests that wait: heartbeats and reports must not queue behind claims
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check(settings, options.insecure)
         logs.set_up(settings.log_level, settings.log_format, secrets(settings))
         return _run(settings)
-    except (SettingError, CannotOpen, Unavailable, server.CannotListen) as error:
+    except (SettingError, CannotOpen, Unavailable, process.CannotListen) as error:
         print(f"dispatcher: {error}", file=sys.stderr)  # noqa: T201  the one line that says why
         return 2
 
@@ -65,65 +43,16 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(settings: DispatcherSettings) -> int:
-    with server.listen(settings.host, settings.port) as listener:
+    with process.listen(settings.host, settings.port) as listener:
         store = open_store(settings.database_url, settings.db_path, settings.database_notify)
-        return _serve(settings, listener, store)
+        from dispatcher import running  # loaded late: what cannot start says so in a third of the time
 
-
-def _serve(settings: DispatcherSettings, listener: socket.socket, store: Store) -> int:
-    place = "DATABASE_URL" if settings.database_url else settings.db_path
-    log.info("Taskmill %s, %s, %s", VERSION, place, store.describe())
-    spare, streams = min(SPARE_THREADS, settings.threads // 4), max(1, min(MOST_STREAMS, settings.threads // 8))
-    queue = Queue(store, settings.terms, settings.threads - spare - streams, streams)
-    moves = Moves(queue, settings.database_notify)
-    courier = _courier(queue, settings)
-    loops = _loops(queue, settings, courier)
-    for loop in loops:
-        loop.start()
-    try:
-        app = create_app(queue, settings, moves)
-        gc.freeze()  # what is there by now stays
-        limit = BODY_LIMIT + 1  # of a body of undeclared length; routes/body.py says the limit by name
-        return server.serve(app, listener, threads=settings.threads, body_limit=limit, on_stop=queue.drain)
-    finally:
-        for loop in loops:
-            loop.stop()
-        if courier is not None:
-            courier.close()
-        moves.stop()
-        queue.store.close()
-
-
-def _courier(queue: Queue, settings: DispatcherSettings) -> Courier | None:
-    if not settings.webhook_secret:
-        return None
-    allow = outward.networks(settings.webhook_allow)
-    poster = outward.Poster(outward.key_of(settings.webhook_secret), allow, f"taskmill/{VERSION}")
-    return Courier(queue, poster.post)
-
-
-def _loops(queue: Queue, settings: DispatcherSettings, courier: Courier | None) -> list[Loop]:
-    waker = Loop(Waker(queue), 0.5, queue.now)
-    queue.on_news(waker.hurry)
-    herald = Herald(queue)
-    heralding = Loop(herald, herald.pause, queue.now)
-    queue.events.hurry = heralding.hurry
-    pruner = Pruner(queue, *settings.retention_ms.values())
-    hooks = []
-    if courier is not None:
-        hooks.append(Loop(courier, 0.5, queue.now))
-        courier.hurry = hooks[0].hurry
-    steps = ((Reaper(queue), 1.0), (Attempts(queue), 0.5), (pruner, 60.0))
-    limiter = Limiter(queue)
-    limiting = Loop(limiter, limiter.pause, queue.now)
-    queue.waiting.hurry = limiting.hurry
-    timed = (Loop(step, step.pause, queue.now) for step in (Scheduler(queue), Recurring(queue), Historian(queue)))
-    return [waker, heralding, limiting, *hooks, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]
+        return running.serve(settings, listener, store)
 
 
 def run() -> NoReturn:
     """The whole program."""
-    server.leave(main())
+    process.leave(main())
 
 
 if __name__ == "__main__":

@@ -29,53 +29,28 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from granian.http import HTTP1Settings
 from granian.wsgi import _callback_wrapper
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from dispatcher.process import BACKLOG, url_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 2048
 MAX_CONNECTIONS = 8192  # granian accepts no more; one over it would starve, so far above what waits
 HEADER_BYTES = 16 * 1024
 KEEP_ALIVE_SECONDS = 60  # above the heartbeat interval, so that workers keep their connection
 STALL_SECONDS = 60
 STALL_BYTES_PER_SECOND = 1024
 SWEEP_SECONDS = 15.0
-VANISHED_SECONDS = 60
 IDLE_THREAD_SECONDS = 30
 DRAIN_SECONDS = 3.0
 CUT_OFF_SECONDS = 1.0
-
-
-class CannotListen(Exception):
-    """The address is taken, or is not one of this host."""
-
-    def __init__(self, host: str, port: int, error: OSError) -> None:
-        super().__init__(f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}")
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """The listening socket (port 0: a free one), so that a second dispatcher fails before it touches anything."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=False)
-    except OSError as error:
-        raise CannotListen(host, port, error) from None
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    _notice_vanished_hosts(listener)
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """Where the listener is reached."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve(
@@ -86,7 +61,7 @@ def serve(
     body_limit: int,
     on_stop: Callable[[], None],
 ) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code, for `leave`. To be called in the main thread.
+    """Serves until SIGTERM or SIGINT; the exit code, for `process.leave`. To be called in the main thread.
 
     `on_stop` must make every waiting request answer soon, and those that come later at once. A body that is cut
     short raises ClientDisconnected where the application reads it; one of undeclared length that exceeds
@@ -103,17 +78,6 @@ def serve(
     on_stop()
     worker.stop(port)
     return 0
-
-
-def leave(code: int) -> NoReturn:
-    """Ends the process, when all that must be closed is closed.
-
-    Not by `sys.exit`: threads of granian that come back while Python is being taken down would abort the process.
-    """
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 class _Worker:
@@ -240,15 +204,6 @@ class _Body:
 
 
 # -- connections --
-
-
-def _notice_vanished_hosts(listener: socket.socket) -> None:
-    """Accepted connections inherit these (Linux)."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, VANISHED_SECONDS // 2)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, VANISHED_SECONDS // 6)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_SECONDS * 1000)
 
 
 def _end_stalled(port: int, before: dict[int, int]) -> dict[int, int]:

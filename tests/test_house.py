@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "dispatcher.meters": set(),
     "dispatcher.outward": set(),
     "dispatcher.model": set(),
+    "dispatcher.process": set(),
     "dispatcher.store": {"dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.meters"},
     "dispatcher.queue": {
         "common", "dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.meters", "dispatcher.store",
@@ -48,7 +49,7 @@ MAY_IMPORT = {
         "dispatcher.outward",
     },
 }  # fmt: skip
-WIRING = {"dispatcher.app", "dispatcher.__main__", "dispatcher.config", "dispatcher.server", "add_task", "taskmill"}
+WIRING = {"add_task", "taskmill"} | {f"dispatcher.{one}" for one in ("__main__", "app", "config", "running", "server")}
 
 
 def _module(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Flask, Response, abort, request
 
-from dispatcher import server
+from dispatcher import process, server
 
 app = Flask(__name__)
 stopping = False
@@ -89,12 +89,12 @@ def main(options: dict[str, Any]) -> int:
     for name, value in options.items():
         setattr(server, name, value)
     try:
-        listener = server.listen("127.0.0.1", port)
-    except server.CannotListen as error:
+        listener = process.listen("127.0.0.1", port)
+    except process.CannotListen as error:
         print(error, flush=True)  # noqa: T201
         return 2
     return server.serve(app, listener, threads=threads, body_limit=1000, on_stop=on_stop)
 
 
 if __name__ == "__main__":
-    server.leave(main(json.loads(sys.argv[1])))
+    process.leave(main(json.loads(sys.argv[1])))

@@ -191,6 +191,11 @@ def loading_takes() -> float:
     return time.monotonic() - began
 
 
+def test_what_serves_is_loaded_when_all_else_is_good() -> None:
+    code = "import sys, dispatcher.__main__; print({'flask', 'granian', 'asyncio', 'pydantic'} & sys.modules.keys())"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "set()\n"
+
+
 def test_a_second_dispatcher_on_the_same_file(run: Run, tmp_path: Path) -> None:
     first = run().ready()
     db = tmp_path / "queue.db"
