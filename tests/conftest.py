@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import made_once
 import pytest
+import warm
 from hypothesis import settings
 from postgres_server import Schemas, running
 
@@ -58,6 +59,13 @@ def tmp_path() -> Iterator[Path]:
     """In memory."""
     with made_once.folder() as folder:
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forge() -> Iterator[None]:
+    """What forks warm processes does not outlive the tests."""
+    yield
+    warm.close()
 
 
 @pytest.fixture(scope="session")

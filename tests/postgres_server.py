@@ -182,6 +182,7 @@ class Schemas:
         self._lent, self._free = list[str](), list[str]()
         self.last = url  # that of the newest
         self._lock = threading.Lock()
+        self._kept: psycopg.Connection | None = None
 
     def new(self) -> str:
         """The URL of an empty database, in which a test may change the tables."""
@@ -200,8 +201,7 @@ class Schemas:
 
     def _create(self, names: list[str]) -> str:
         name = f"t{secrets.token_hex(6)}"
-        with psycopg.connect(self._url, autocommit=True) as db:
-            db.execute(f"CREATE SCHEMA {name}")
+        self._session().execute(f"CREATE SCHEMA {name}")
         names.append(name)
         self.last = self._url_of(name)
         return self.last
@@ -212,7 +212,8 @@ class Schemas:
 
     def give_back(self) -> None:
         """Drop all that were made since the last time, and empty what was lent."""
-        with self._lock, psycopg.connect(self._url, autocommit=True) as db:
+        with self._lock:
+            db = self._session()
             for name in self._lent:
                 db.execute(f"SET search_path = {name}")
                 db.execute(EMPTY)
@@ -222,9 +223,19 @@ class Schemas:
 
     def close(self) -> None:
         """Drop all of them."""
-        with self._lock, psycopg.connect(self._url, autocommit=True) as db:
+        with self._lock, self._session() as db:
             for names in (self._made, self._lent, self._free):
                 self._drop(db, names)
+
+    def _session(self) -> psycopg.Connection:
+        """A session that is kept: a new one has to learn all about the tables first. A test may have cut the last."""
+        if self._kept is not None:
+            with contextlib.suppress(psycopg.OperationalError):
+                self._kept.execute("SELECT 1")
+                return self._kept
+            self._kept.close()
+        self._kept = psycopg.connect(self._url, autocommit=True, prepare_threshold=None)
+        return self._kept
 
     def _drop(self, db: psycopg.Connection, names: list[str]) -> None:
         for name in names:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cli_kit import Commands, Scripted
+from warm import Cluster
 
 from client.testing import LocalCluster
 from common.settings import ROOT
@@ -29,7 +30,7 @@ def farm(tmp_path: Path) -> Iterator[Callable[..., LocalCluster]]:
 
         def start(workers: int = 0, **settings: str) -> LocalCluster:
             unset = {"DISPATCHER_TOKEN": "", "DISPATCHER_HOST": "", "DATABASE_URL": ""}
-            return cleanup.enter_context(LocalCluster(workers, settings={**unset, **settings}, parent=tmp_path))
+            return cleanup.enter_context(Cluster(workers, settings={**unset, **settings}, parent=tmp_path))
 
         yield start
 
@@ -68,7 +69,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     for task_type, text in request.module.HANDLERS.items():
         (handlers / f"{task_type}_task.py").write_text(text)
     unset = {"DISPATCHER_TOKEN": "", "DISPATCHER_HOST": "", "DATABASE_URL": "", "TASKS_PATH": str(handlers)}
-    with LocalCluster(1, settings=unset, parent=tmp_path_factory.mktemp("cluster")) as made:
+    with Cluster(1, settings=unset, parent=tmp_path_factory.mktemp("cluster")) as made:
         yield made
 
 

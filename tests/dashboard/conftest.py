@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from warm import Cluster
 
 from client.testing import LocalCluster
 
@@ -28,7 +29,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def farm() -> Iterator[LocalCluster]:
-    with LocalCluster(workers=1, concurrency=2, settings={"TASKS_PATH": str(HANDLERS)}) as cluster:
+    with Cluster(workers=1, concurrency=2, settings={"TASKS_PATH": str(HANDLERS)}) as cluster:
         yield cluster
 
 
@@ -36,7 +37,7 @@ def farm() -> Iterator[LocalCluster]:
 def guarded() -> Iterator[LocalCluster]:
     """A dispatcher with both tokens, without workers."""
     settings = {"DISPATCHER_TOKEN": "may-do-everything", "DISPATCHER_READ_TOKEN": "may-look"}
-    with LocalCluster(workers=0, settings=settings) as cluster:
+    with Cluster(workers=0, settings=settings) as cluster:
         yield cluster
 
 

@@ -35,7 +35,7 @@ from dispatcher.model import End, State
 from dispatcher.queue import Queue
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.submit import Submission
-from dispatcher.store.sqlite import SqliteStore, opening, store
+from dispatcher.store.sqlite import SqliteStore, migrations, opening, store
 
 CUTS, LONG_CUTS, CONTROL_CUTS = 2_000, 10_000, 150
 LIVES = 3  # in a run
@@ -293,6 +293,7 @@ def runs(spare: Path, synchronous: str) -> Iterator[Runs]:
         with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
             patch.setattr(store, "READERS", 2)
             patch.setattr(opening, "file_system", cache(opening.file_system))
+            patch.setattr(migrations, "steps", cache(migrations.steps))
             yield Runs(folder, pool, patch, synchronous)
     finally:
         random.setstate(state)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
@@ -142,10 +143,10 @@ def _told(lags: list[float]) -> str:
 @overlapping
 def test_i7_a_dispatcher_of_another_database_settles_nothing(folder: Path) -> None:
     """Two URLs by mistake, two stores: what the workers hold of one waits until that one answers."""
-    with running() as server:
+    with running() as server, closing(Schemas(server.url)) as schemas:
         farm = SeveralFarm(folder, server, dispatchers=2, workers=0)
         right, wrong = farm.own
-        farm.own[wrong]["DATABASE_URL"] = Schemas(server.url).new()
+        farm.own[wrong]["DATABASE_URL"] = schemas.new()
         with farm:
             farm.dispatchers[wrong].kill()  # all begin at the right one
             for name in ("worker-1", "worker-2"):

@@ -8,6 +8,7 @@ import pytest
 from made_once import empty_queue
 from move_kit import HANDLERS
 from postgres_server import Schemas
+from warm import Cluster
 
 from client.testing import LocalCluster
 from dispatcher.store.sqlite import SqliteStore
@@ -35,6 +36,6 @@ def farm(tmp_path: Path, database: str) -> Iterator[Callable[..., LocalCluster]]
         def start(workers: int = 0, **settings: str) -> LocalCluster:
             own = {"DISPATCHER_TOKEN": "", "DISPATCHER_HOST": "", "DATABASE_URL": "", "TASKS_PATH": str(HANDLERS)}
             own |= {"WORKER_HEARTBEAT_INTERVAL": "0.5", "CACHE_RETRY_INTERVAL": "0.2"}
-            return cleanup.enter_context(LocalCluster(workers, settings={**own, **settings}, parent=tmp_path))
+            return cleanup.enter_context(Cluster(workers, settings={**own, **settings}, parent=tmp_path))
 
         yield start

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import slowness
 from process_helpers import Gate, bench, family, gone, make, wait_for
 
 
@@ -33,7 +34,7 @@ def test_a_handler_is_interrupted_long_before_it_is_killed(tmp_path: Path) -> No
             began = time.monotonic()
             b.supervisor.stop([task.lease_id], "cancelled")
             assert b.sink.body(task)["status"] == "cancelled"
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 5 * slowness()
         assert (task.lease_id, {"checkpoint": "cleaned up"}) in b.sink.updates
 
 

@@ -4,16 +4,14 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import warm
 from doubles import wait_until
 
 from client.transport import Transport, TransportError
-from common.settings import ROOT
 
 # It says that it has begun by making <path>.begun, and ends when <path> is there.
 GATE_HANDLER = """
@@ -31,8 +29,7 @@ class Process:
     def __init__(self, module: str, arguments: list[str], log: Path, settings: dict[str, str]) -> None:
         environment = {**os.environ, **settings}
         with log.open("ab") as file:
-            command = [sys.executable, "-m", module, *arguments]
-            self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=file, stdout=file)
+            self.popen = warm.start([module, *arguments], environment, file)
         self.log = log
 
     def said(self, text: str) -> bool:
