@@ -1,5 +1,6 @@
 """Rules for every test: nothing is skipped, and tests marked `long` run only with `--long`. One PostgreSQL for all."""
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import warm
 from hypothesis import settings
 from postgres_server import Schemas, running
+
+from common import garbage
 
 GIVEN = "TASKMILL_TEST_DATABASE"  # what the user named; processes of the tests choose for themselves
 if "DATABASE_URL" in os.environ:
@@ -25,6 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """How many examples a generated test has that names no number of its own."""
     settings.register_profile("level", max_examples=200 if config.getoption("--long") else 50)
     settings.load_profile("level")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all modules stay: nobody need look through them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(garbage.AFTER, 20, 20)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
