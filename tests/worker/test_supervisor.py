@@ -269,6 +269,27 @@ def test_a_long_task_alone_wants_no_prefetch(tmp_path: Path) -> None:
         assert b.supervisor.wanted() == 1
 
 
+def test_children_are_supplied_while_tasks_of_a_measured_length_wait(tmp_path: Path) -> None:
+    with bench(tmp_path) as b:
+        gates = [Gate(tmp_path / str(n)) for n in range(10)]
+        assert not b.supervisor.supplied(), "nothing is known yet"
+        b.offer(*(gate.task for gate in gates[:2]))
+        b.sink.wait_begun(gates[0].task, gates[1].task)
+        assert not b.supervisor.supplied(), "what runs now may run for hours, and orders must be heard"
+        wait_for(lambda: min(task.seconds for task in b.supervisor.running()) > 0.12)
+        gates[0].open()
+        gates[1].open()
+        assert b.supervisor.wait_idle(10)
+        assert not b.supervisor.supplied(), "they are idle"
+        b.offer(*(gate.task for gate in gates[2:]))
+        b.sink.wait_begun(gates[2].task, gates[3].task)
+        assert b.supervisor.supplied()
+        wait_for(lambda: min(task.seconds for task in b.supervisor.running()) > LOOKAHEAD)
+        assert not b.supervisor.supplied(), "these take longer"
+        for gate in gates[2:]:
+            gate.open()
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with bench(tmp_path) as b:

@@ -155,9 +155,10 @@ class Supervisor:
         return self._crew.pace.mean is not None and self._crew.pace.mean < BRIEF
 
     def supplied(self) -> bool:
-        """Whether the children have the greater part of what may lie before them, in tasks that are not brief."""
-        wanted = self.wanted()
-        return not self.brief() and 2 * wanted < self._settings.concurrency + self._prefetch()
+        """Whether the children have the greater part of what may lie before them, in tasks that are neither brief nor
+        long: then outcomes come soon, and with the next report there will be room."""
+        ahead = self._prefetch()
+        return ahead > 0 and not self.brief() and 2 * self.wanted() < self._settings.concurrency + ahead
 
     def stop(self, lease_ids: Sequence[str], status: Literal["cancelled", "lost"]) -> None:
         """End tasks, running or not: `cancelled` with that outcome, `lost` with none. An outcome made before stands."""
