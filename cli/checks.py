@@ -36,7 +36,7 @@ WAIT_WARN = 60.0
 GIB = 2**30
 DISK_FAIL, DISK_WARN = GIB // 8, 2 * GIB
 WAL_WARN = GIB // 4
-LOOK_S = 20.0  # for the pages of a file; a large one is not read to its end
+LOOK_S = 10.0  # for the pages of a file; a large one is not read to its end
 RESTORE = f"{OPERATOR} restore a backup"
 CHECKED = f"{OPERATOR} backup FILE reads all of it, and checks its copy"
 SOUND = (3, 51, 3)
@@ -94,6 +94,7 @@ class Seen(NamedTuple):
     health: dict[str, Any]
     stats: dict[str, Any] | None
     ahead: float | None  # seconds that its clock is before ours
+    integrity: Finding | None = None  # of its file
 
 
 def dispatcher(url: str, token: str | None) -> tuple[Seen | None, list[Finding]]:
@@ -102,11 +103,12 @@ def dispatcher(url: str, token: str | None) -> tuple[Seen | None, list[Finding]]
         with closing(Transport(url, token)) as line:
             health, ahead = _health(line)
             stats = line.call("GET", "/stats", timeout=PATIENCE)
+            whole = _integrity_there(line) if "wal_bytes" in health else None
     except Refused as error:
         return None, [_refusal(url, error)]
     except (TransportError, ValueError) as error:
         return None, [Finding("dispatcher", FAIL, str(error), f"{DISPATCHER}, or set DISPATCHER_URL")]
-    return Seen(health, stats, ahead), list(_presence(url, health))
+    return Seen(health, stats, ahead, whole), list(_presence(url, health))
 
 
 def _health(line: Transport) -> tuple[dict[str, Any], float | None]:
@@ -119,6 +121,17 @@ def _health(line: Transport) -> tuple[dict[str, Any], float | None]:
     half_way = (asked + time.time()) / 2
     # the header has whole seconds, cut off
     return told, parsedate_to_datetime(date).timestamp() + 0.5 - half_way if date else None
+
+
+def _integrity_there(line: Transport) -> Finding | None:
+    """As a dispatcher sees its file; None: it is older than that, or this token may not ask."""
+    try:
+        told = line.call("GET", "/integrity", timeout=LOOK_S + PATIENCE)
+        return _integrity(
+            "the dispatcher's file", told["found"] if told["whole"] is not None else None, told["seconds"]
+        )
+    except (TransportError, KeyError, TypeError):
+        return None
 
 
 def _refusal(url: str, error: Refused) -> Finding:
@@ -169,7 +182,7 @@ def sqlite(seen: Seen | None, database: Path | None) -> Iterator[Finding]:
         yield from _file(database)
     elif seen and "wal_bytes" in seen.health:
         yield _wal(seen.health["wal_bytes"])
-        yield Finding("integrity", OK, "not looked at while a dispatcher works on the file", CHECKED)
+        yield seen.integrity or Finding("integrity", OK, "not looked at: that needs the full token", CHECKED)
 
 
 def _wal(size: int) -> Finding:
@@ -196,7 +209,7 @@ def _file(database: Path) -> Iterator[Finding]:
     try:
         with closing(backup.open_backup(database)) as db:
             yield _schema(database, int(db.pragma("user_version")))
-            yield _integrity(db, database)
+            yield _integrity(database, opening.examined(db, LOOK_S), LOOK_S)
     except apsw.Error as error:
         yield Finding("database", FAIL, f"{database}: {error}", RESTORE)
     finally:
@@ -210,16 +223,12 @@ def _schema(database: Path, schema: int) -> Finding:
     return Finding("database", OK, f"{database} has schema {schema}")
 
 
-def _integrity(db: apsw.Connection, database: Path) -> Finding:
-    """Whether its pages are whole."""
-    until = time.monotonic() + LOOK_S
-    db.set_progress_handler(lambda: time.monotonic() > until, 10_000)
-    try:
-        told = " ".join(str(db.pragma("quick_check", 1)).split())
-    except apsw.InterruptError:
-        return Finding("integrity", WARN, f"{database} was not read to its end in {LOOK_S:.0f} s", CHECKED)
-    sound = told == "ok"
-    return Finding("integrity", OK if sound else FAIL, f"{database}: {told}", "" if sound else RESTORE)
+def _integrity(place: Path | str, found: str | None, seconds: float) -> Finding:
+    """Whether the pages are whole, of a file here or a dispatcher's."""
+    if found is None:
+        return Finding("integrity", WARN, f"{place} was not read to its end in {seconds:.0f} s", CHECKED)
+    sound = found == "ok"
+    return Finding("integrity", OK if sound else FAIL, f"{place}: {found}", "" if sound else RESTORE)
 
 
 def disks(places: Iterable[tuple[str, Path]]) -> Iterator[Finding]:
@@ -255,7 +264,7 @@ def workers(stats: dict[str, Any]) -> Iterator[Finding]:
         kinds = ", ".join(
             sorted({f"{one['task_type']} in {one['queue']}" for one in stats["queues"] if one.get("ready")})
         )
-        remedy = "see WORKER_TASK_TYPES and WORKER_QUEUES of the workers"
+        remedy = "see WORKER_TASK_TYPES, WORKER_QUEUES and WORKER_LABELS of the workers"
         yield Finding("workers", WARN, f"{told}, while workers are idle: {kinds[:200]}", remedy)
     elif waiting and oldest > WAIT_WARN:
         yield Finding("workers", WARN, told, "start more workers")

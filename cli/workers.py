@@ -1,4 +1,4 @@
-"""`taskmill workers`, `taskmill worker NAME run|quiet|stop|forgive` and `blames`: who works, what they are to do."""
+"""`taskmill workers`, `taskmill worker NAME quiet` and the like, `blames`: who works and what they are to do."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,8 @@ from client.errors import Rejected
 from common.places import OPERATOR
 
 HEADINGS = ("worker", "status", "told to", "tasks", "slots", "host", "labels", "version", "task types")
-STYLES = {"quiet": "yellow", "stop": "red"}
+at_once = click.option("--now", is_flag=True, help="Do not wait: what runs is given back, uncounted.")
+STYLES = {"quiet": "yellow", "sleep": "yellow", "stop": "red"}
 
 
 @click.command(epilog=examples("workers", "workers --json"))
@@ -24,7 +25,9 @@ def workers(as_json: bool, url: str | None) -> int:
     return DONE
 
 
-@named_group("worker lab-3", "worker lab-3 quiet", "worker lab-3 stop --now", "worker lab-3 forgive render")
+@named_group(
+    "worker lab-3", "worker lab-3 quiet", "worker lab-3 sleep --now", "worker lab-3 stop", "worker lab-3 forgive render"
+)
 def worker(context: click.Context, name: str, as_json: bool, url: str | None) -> int:
     """Show a worker, or tell it what to do."""
     if not alone(context, as_json, url):
@@ -41,7 +44,7 @@ def worker(context: click.Context, name: str, as_json: bool, url: str | None) ->
 @asking
 @click.pass_context
 def run(context: click.Context, as_json: bool, url: str | None) -> int:
-    """Have a quiet worker take tasks again."""
+    """Have a quiet or sleeping worker take tasks again."""
     return _order(context, "run", None, as_json, url)
 
 
@@ -54,7 +57,19 @@ def quiet(context: click.Context, as_json: bool, url: str | None) -> int:
 
 
 @worker.command()
-@click.option("--now", is_flag=True, help="Do not wait: what runs is given back, uncounted.")
+@at_once
+@asking
+@click.pass_context
+def sleep(context: click.Context, now: bool, as_json: bool, url: str | None) -> int:
+    """Have a worker leave its machine to others after the tasks that it runs, until it is told to run.
+
+    It takes nothing new and gives back what it has not begun; it stays so over restarts.
+    """
+    return _order(context, "sleep", "now" if now else "after", as_json, url)
+
+
+@worker.command()
+@at_once
 @asking
 @click.pass_context
 def stop(context: click.Context, now: bool, as_json: bool, url: str | None) -> int:

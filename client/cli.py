@@ -85,7 +85,7 @@ def _active_workers(client: Client) -> int | None:
 
 
 def _wait(client: Client, task_ids: list[int], show: Display, timing: Timing) -> int:
-    watch = client.watch(task_ids)
+    watch = client.waiting(task_ids)
     total, good, shown = len(watch.open), True, -1.0
     while watch.open:
         for task in watch.round(1.0):

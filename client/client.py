@@ -147,12 +147,12 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
 
     def results(self, task_ids: Iterable[int], timeout: float | None = None) -> Iterator[Task]:
         """The tasks as they end, each once; raises StillOpen with the rest after `timeout` seconds in all."""
-        watch = self.watch(task_ids)
+        watch = self.waiting(task_ids)
         started = self._timing.now()
         while watch:
             yield from self._until(started, timeout, lambda: watch.open, lambda seconds: watch.round(seconds) or None)
 
-    def watch(self, task_ids: Iterable[int]) -> Watch:
+    def waiting(self, task_ids: Iterable[int]) -> Watch:
         """The waiting for many tasks, round by round, for those who do something in between."""
         return Watch(lambda ids, seconds: self._paced(seconds, partial(self._ended_among, ids)) or [], task_ids)
 

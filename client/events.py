@@ -52,6 +52,10 @@ class EventCalls:
             self._timing.sleep(PAUSES_S[min(failures, len(PAUSES_S) - 1)])
             failures += 1
 
+    def watch(self, task_id: int | None = None, *, after: str | None = None) -> Iterator[Event]:
+        """The same as `events`, by the name that other systems use."""
+        return self.events(task_id, after=after)
+
 
 def parsed(lines: Iterable[str]) -> Iterator[Event]:
     """The events in the lines of a stream."""

@@ -18,8 +18,9 @@ class WorkerCalls:
         return list(self._call("GET", "/workers")["workers"])
 
     def order_worker(self, worker_id: str, state: str, when: str | None = None) -> int:
-        """Have a worker `run`, be `quiet` (finish, take nothing new) or `stop` (`when`: "after" what runs, or "now");
-        how many living instances that reached. Raises Rejected with code `not_found` for a name never seen."""
+        """Have a worker `run`, be `quiet` (finish, take nothing new), `sleep` (also give back what it has not begun) or
+        `stop` (`when`, of these two: "after" what runs, or "now"); how many living instances that reached. Raises
+        Rejected with code `not_found` for a name never seen."""
         order: Mapping[str, Any] = {"state": state} if when is None else {"state": state, "when": when}
         body = json_profile.dump(order).encode()
         return int(self._call("PATCH", f"/workers/{quote(worker_id, safe='')}", body)["instances"])

@@ -21,6 +21,7 @@ from dispatcher.routes import (
     control,
     errors,
     events,
+    integrity,
     metrics,
     migrate,
     output,
@@ -35,6 +36,7 @@ from dispatcher.routes import (
 from dispatcher.routes.api import docs
 from dispatcher.store.sqlite import SqliteStore
 from dispatcher.store.sqlite.copies import Copies, Copy
+from dispatcher.store.sqlite.integrity import Examiner, Look
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -65,6 +67,7 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
         schedules.blueprint(queue),
         attempts.blueprint(queue),
         backup.blueprint(_copies(queue)),
+        integrity.blueprint(_examiner(queue)),
         migrate.blueprint(moves or Moves(queue, settings.database_notify)),
         status.blueprint(queue, auth.details_allowed),
         dashboard.blueprint(queue, gate, bool(settings.token)),
@@ -119,3 +122,12 @@ class _Copies(Copies):
 
 def _copies(queue: Queue) -> Copies | None:
     return _Copies(queue, queue.store) if isinstance(queue.store, SqliteStore) else None
+
+
+def _examiner(queue: Queue) -> Callable[[], Look | None] | None:
+    """Looks at the store's file, until the queue moves out of it."""
+    store = queue.store
+    if not isinstance(store, SqliteStore):
+        return None
+    examiner = Examiner(store.path)
+    return lambda: examiner.look() if queue.store is store else None

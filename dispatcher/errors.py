@@ -43,6 +43,16 @@ class Unauthorized(DispatcherError):
         super().__init__("a valid bearer token is required")
 
 
+class TooManyGuesses(DispatcherError):
+    """Too many wrong tokens came from this address; for a while none is looked at."""
+
+    status, code = 429, "wrong_tokens"
+
+    def __init__(self, seconds: int = 60) -> None:
+        super().__init__(f"too many wrong tokens came from this address: no token is looked at for {seconds} s")
+        self.retry_after = seconds
+
+
 class Forbidden(DispatcherError):
     """A request that a browser page of another origin could have sent."""
 
@@ -139,8 +149,9 @@ class TooManyStreams(Unavailable):
 
     retry_after = 5
 
-    def __init__(self) -> None:
-        super().__init__("too many streams of events are open, or the dispatcher is stopping")
+    def __init__(self, source: str = "") -> None:
+        whose = f" for {source}" if source else ""
+        super().__init__(f"too many streams of events are open{whose}, or the dispatcher is stopping")
 
 
 class OutcomeUnknown(Unavailable):
@@ -176,8 +187,8 @@ class NoRoom(StorageFull):
 class NotAFile(Unsupported):
     """The store is a database server, which has tools of its own."""
 
-    def __init__(self) -> None:
-        DispatcherError.__init__(self, "this queue is not one SQLite file: back up its database with pg_dump")
+    def __init__(self, instead: str = "back up its database with pg_dump") -> None:
+        DispatcherError.__init__(self, f"this queue is not one SQLite file: {instead}")
 
 
 class MoveRuns(DispatcherError):

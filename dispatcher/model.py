@@ -129,7 +129,7 @@ class Instance(NamedTuple):
     seq: int
     answered: int
     died_at: int | None
-    ordered: str | None = None  # quiet, stop, stop_now; None: run
+    ordered: str | None = None  # quiet, sleep, sleep_now, stop, stop_now; None: run
 
 
 class Granted(NamedTuple):
@@ -287,7 +287,7 @@ class TaskFilter:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a reply tells a worker: its state and the leases to stop; `now`: a stop that waits for no running task."""
+    """What a reply tells a worker: its state and the leases to stop; `now`: a sleep or stop that waits for no task."""
 
     state: str = "run"
     cancel: tuple[str, ...] = ()

@@ -40,6 +40,8 @@ class Runner(Protocol):
     def brief(self) -> bool: ...
     def supplied(self) -> bool: ...
     def stop(self, lease_ids: list[str], reason: Any) -> None: ...
+    def release_waiting(self) -> None: ...
+    def release_running(self) -> None: ...
 
 
 class Claims:
@@ -198,6 +200,8 @@ class Claims:
         if fresh:
             self._runner.offer(fresh)
         self.obey(data.get("orders"))
+        if fresh and self.orders["state"] == "sleep":  # granted before the order, and answered after it
+            self._sleep("now" in self.orders)
         self._more = claim.max_tasks <= len(tasks)
         self._flood_until = self._clock() + _FLOW if self._more and claim.max_tasks >= FLOOD else 0.0
         return len(tasks)
@@ -222,6 +226,14 @@ class Claims:
         log.info("ordered to %s%s", state, " now" if now else "")
         if state == "stop":
             self.on_stop(now)
+        elif state == "sleep":
+            self._sleep(now)
+
+    def _sleep(self, now: bool) -> None:
+        """Gives back what was not begun, with `now` what runs as well."""
+        self._runner.release_waiting()
+        if now:
+            self._runner.release_running()
 
 
 def _understood(orders: dict[str, Any]) -> dict[str, Any]:

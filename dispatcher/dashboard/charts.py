@@ -9,6 +9,9 @@ from dispatcher.dashboard.words import duration, number, share
 
 WIDE, HIGH = 400, 132
 LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 20
+DAY = 86400.0
+# seconds whose halves are short to say, too: the place beside the axis is narrow
+LENGTHS = (60.0, 120.0, 240.0, 600.0, 1200.0, 3600.0, 7200.0, 14400.0, 28800.0, DAY, 2 * DAY)
 UNITS: dict[str, Callable[[float], str]] = {"number": number, "length": duration, "share": share}
 
 
@@ -23,7 +26,7 @@ class Line(NamedTuple):
 def chart(title: str, lines: Sequence[Line], unit: str, ends: tuple[str, str], least: float = 1.0) -> Markup:
     """A chart whose scale begins at 0 and is never smaller than `least`; `ends` name the ends of the time axis."""
     say = UNITS[unit]
-    top = _nice(max([v for line in lines for v in line.values if v is not None] + [least]))
+    top = _top(max([v for line in lines for v in line.values if v is not None] + [least]), unit)
     parts = [_grid(top, say(top), say(top / 2)), _axis(ends)]
     for place, line in enumerate(lines):
         parts.append(_drawn(line, top, filled=place == 0))
@@ -37,6 +40,12 @@ def _spoken(line: Line, say: Callable[[float], str]) -> str:
     if not known:
         return f"{line.label}: nothing measured."
     return f"{line.label}: last {say(known[-1])}, highest {say(max(known))}."
+
+
+def _top(value: float, unit: str) -> float:
+    if unit != "length" or value <= LENGTHS[0] * 5 / 6:
+        return _nice(value)
+    return next((length for length in LENGTHS if length >= value), DAY * _nice(value / DAY))
 
 
 def _nice(value: float) -> float:

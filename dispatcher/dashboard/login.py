@@ -18,7 +18,7 @@ def add(views: Blueprint, gate: auth.Gate) -> None:
     def let_in() -> Response:
         request.max_content_length = request.max_form_memory_size = MOST
         there = _there(request.form.get("next"))
-        access = gate.of_token(request.form.get("token", "").strip().encode("utf-8", "surrogateescape"))
+        access = gate.of_shown(request.form.get("token", "").strip().encode("utf-8", "surrogateescape"))
         if access is None:
             return make_response(render_template("login.html", there=there, wrong=True), 401)
         response = make_response(redirect(there, 303))

@@ -44,7 +44,7 @@ def blueprint(queue: Queue, gate: auth.Gate, guarded: bool) -> Blueprint:
 
 def _add_filters(views: Blueprint, queue: Queue) -> None:
     views.app_template_filter("ago")(lambda ms: words.ago(ms, queue.now().wall))
-    for name in ("duration", "number", "moment", "share", "size", "state_word"):
+    for name in ("duration", "number", "moment", "share", "size", "state_word", "order_word"):
         views.app_template_filter(name)(getattr(words, name))
 
 

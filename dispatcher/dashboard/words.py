@@ -6,6 +6,7 @@ from markupsafe import Markup, escape
 
 NOTHING = "\N{EN DASH}"
 STATES = {"in_progress": "running"}
+ORDERS = {"sleep": "asleep", "stop": "stopping"}
 SCALE = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -81,3 +82,8 @@ def size(n: int | None) -> str:
 def state_word(state: str) -> str:
     """A state as the pages call it."""
     return STATES.get(state, state)
+
+
+def order_word(state: str) -> str:
+    """What a worker is that was ordered so."""
+    return ORDERS.get(state, state)

@@ -47,6 +47,7 @@ class Events:
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._last = self._whole_since = 0
         self._listening: Counter[int | None] = Counter()
+        self._sources: Counter[str] = Counter()
         self._touched: deque[int] = deque(maxlen=TOUCHED)
         self._signs: dict[int | None, str] = {}
         self._left_at: int | None = None
@@ -101,18 +102,23 @@ class Events:
             self._turn.notify_all()
 
     # who listens
-    def listen(self, task_id: int | None, last_id: str | None) -> "Stream":
-        """The events (of one task) from now on, or behind one that was heard before. Raises TooManyStreams."""
+    def listen(self, task_id: int | None, last_id: str | None, source: str = "") -> "Stream":
+        """The events (of one task) from now on, or behind one that was heard before. Who asks is the `source`: none may
+        have more than half of the streams. Raises TooManyStreams."""
         with self._turn:
             if self.closed or self._listening.total() >= self.most_streams:
                 raise TooManyStreams
+            if source and self._sources[source] >= max(1, self.most_streams // 2):
+                raise TooManyStreams(source)
             if not self.heard:  # between the last one told and the next one something may have been missed
                 self._last += 1
                 self._whole_since, self.heard = self._last, True
             self._listening[task_id] += 1
+            self._sources[source] += 1
             self._signs.pop(task_id, None)  # how it stands is told anew
             number = self._number(last_id)
-            stream = Stream(self, task_id, self._last if number is None else number, last_id and number is None)
+            whom = (task_id, source)
+            stream = Stream(self, whom, self._last if number is None else number, last_id and number is None)
         self.hurry()
         return stream
 
@@ -129,8 +135,10 @@ class Events:
         number = int(text)
         return number if max(self._whole_since, oldest - 1) <= number <= self._last else None
 
-    def _leave(self, task_id: int | None) -> None:
+    def _leave(self, task_id: int | None, source: str) -> None:
         with self._turn:
+            self._sources[source] -= 1
+            self._sources += Counter()  # none stays at 0
             self._listening[task_id] -= 1
             if not self._listening[task_id]:
                 del self._listening[task_id]
@@ -152,8 +160,9 @@ class Events:
 class Stream:
     """One listener: the text of server-sent events, piece by piece. `close` may be called twice."""
 
-    def __init__(self, events: Events, task_id: int | None, number: int, missed: Any) -> None:
-        self._events, self._task_id, self._number = events, task_id, number
+    def __init__(self, events: Events, whom: tuple[int | None, str], number: int, missed: Any) -> None:
+        self._events, self._whom, self._number = events, whom, number
+        self._task_id = whom[0]
         self._missed, self._open = bool(missed), True
 
     def __iter__(self) -> Iterator[str]:
@@ -186,7 +195,7 @@ class Stream:
         """Listen no more."""
         if self._open:
             self._open = False
-            self._events._leave(self._task_id)
+            self._events._leave(*self._whom)
 
     def __del__(self) -> None:
         self.close()

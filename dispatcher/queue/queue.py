@@ -276,7 +276,7 @@ class Queue(Upkeep, AttemptControl, Reads):
         return self.store.write(lambda tx: control.edit(tx, task_id, changes))
 
     def order_worker(self, worker_id: str, state: str, now: bool = False) -> int:
-        """Order a worker to run, be quiet or stop; how many living instances that reached. Raises NotFound."""
+        """Order a worker to run, be quiet, sleep or stop; how many living instances that reached. Raises NotFound."""
         reached = self.store.write(lambda tx: workers.order(tx, worker_id, state, now))
         self.waiting.dismiss_worker(worker_id)
         return len(reached)

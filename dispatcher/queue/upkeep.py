@@ -1,5 +1,7 @@
 """What the queue does by itself, and for other dispatchers: the operations behind the loops of maintenance."""
 
+from collections.abc import Collection
+
 from dispatcher.meters import Totals
 from dispatcher.model import Orders
 from dispatcher.queue import silence, webhooks
@@ -96,13 +98,14 @@ class Upkeep:
         return self.store.write(lambda tx: tx.prune_leftovers(before, limit))
 
     # webhooks
-    def take_hooks(self, limit: int) -> list[Hook]:
-        """Deliveries to be tried now; nothing is written when there are none."""
+    def take_hooks(self, limit: int, spared: Collection[str] = (), since: int = 0) -> list[Hook]:
+        """Deliveries to be tried now, none to the spared hosts; nothing is written when there are none. Those that were
+        due before `since` (UTC milliseconds) are known to be to spared hosts, and passed over quickly."""
         with self.store.read() as reader:
             due = reader.next_hook()
         if due is None or due > self.store.now().wall:
             return []
-        return self.store.write(lambda tx: webhooks.take(tx, limit))
+        return self.store.write(lambda tx: webhooks.take(tx, limit, spared, since))
 
     def settle_hook(self, hook: Hook, delivered: bool) -> str:
         """Record a try of a delivery; what became of it."""

@@ -7,7 +7,9 @@ takes one holds it for a while; when he dies, it is due again: told at least onc
 import json
 import random
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timezone
+from urllib.parse import urlsplit
 
 from dispatcher.model import FINAL, TaskRow
 from dispatcher.queue import options
@@ -39,12 +41,16 @@ def _hook(tx: Tx, row: TaskRow, url: str) -> Hook:
     }
     at = datetime.fromtimestamp((row.finished_at or tx.now.wall) / 1000, timezone.utc)
     said = {"type": f"task.{row.state.value}", "timestamp": at.isoformat(timespec="milliseconds"), "data": data}
-    return Hook(f"msg_{secrets.token_hex(16)}", row.id, url, json.dumps(said), 0, tx.now.wall)
+    return Hook(f"msg_{secrets.token_hex(16)}", row.id, url, json.dumps(said), 0, tx.now.wall, _host(url))
 
 
-def take(tx: Tx, limit: int) -> list[Hook]:
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+def take(tx: Tx, limit: int, spared: Collection[str], since: int) -> list[Hook]:
     """Deliveries to be tried now; nobody else tries them for a while."""
-    return tx.take_hooks(limit, tx.now.wall + HOLD_MS)
+    return tx.take_hooks(limit, tx.now.wall + HOLD_MS, spared, since)
 
 
 def settle(tx: Tx, hook: Hook, delivered: bool) -> str:

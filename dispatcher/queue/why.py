@@ -13,7 +13,7 @@ from dispatcher.queue.queue import Queue
 from dispatcher.queue.turns import bucket_level
 from dispatcher.store.base import Reader
 
-PERIODS = {1000: "second", 60_000: "minute", 3_600_000: "hour", 86_400_000: "day"}
+PERIODS = {1000: "a second", 60_000: "a minute", 3_600_000: "an hour", 86_400_000: "a day"}
 COUNTED = 1000  # so many tasks before it are counted, not more
 Row = Mapping[str, Any]
 
@@ -75,8 +75,7 @@ def _limits_of_key(s: QueueSettings, use: KeyUse, now: int) -> list[str]:
 
 
 def _pace(rate: Rate) -> str:
-    period = PERIODS.get(rate.ms)
-    return f"{rate.starts} {f'a {period}' if period else f'in {rate.ms / 1000:g} s'}"
+    return f"{rate.starts} {PERIODS.get(rate.ms) or f'in {rate.ms / 1000:g} s'}"
 
 
 def _lacking(around: Living, row: Row, blame: Blame) -> list[str]:
@@ -86,7 +85,7 @@ def _lacking(around: Living, row: Row, blame: Blame) -> list[str]:
     if able:
         return [f"every live worker for it is blamed for task type {row['task_type']}"]
     if any(_takes(worker, row) for worker in around.quiet):
-        return ["every live worker for it is quiet or stops"]
+        return ["every live worker for it is quiet, asleep or stops"]
     return [_missing([*around.takers, *around.quiet], row)]
 
 

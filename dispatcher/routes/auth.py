@@ -16,7 +16,8 @@ from urllib.parse import quote, urlsplit
 from flask import Flask, Response, g, redirect, request
 
 from dispatcher.config import is_loopback
-from dispatcher.errors import Forbidden, Unauthorized
+from dispatcher.errors import Forbidden, TooManyGuesses, Unauthorized
+from dispatcher.routes.guesses import Guesses
 
 OPEN_PATHS = frozenset({"/health"})
 LOGIN, LOGOUT = "/ui/login", "/ui/logout"
@@ -25,8 +26,8 @@ COOKIE, HEADER = "taskmill", "X-Taskmill"
 SESSION_S = 30 * 86400
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FULL, READ = "full", "read"
-NO_LINKS = frozenset({"/backup"})  # a copy is made for nobody who was merely led here
-NOT_FOR_READERS = frozenset({"/backup"})  # what is in the file is more than what is shown
+NO_LINKS = frozenset({"/backup", "/integrity"})  # which cost much, for nobody who was merely led here
+NOT_FOR_READERS = NO_LINKS  # nor for readers; what is in the file is more than what is shown, too
 
 
 class Gate:
@@ -34,6 +35,7 @@ class Gate:
 
     def __init__(self, token: str, read_token: str = "") -> None:
         self._tokens = {FULL: token.encode(), READ: read_token.encode()}
+        self._guesses = Guesses()
 
     def of_token(self, given: bytes) -> str | None:
         """What a token allows; compared on bytes, in constant time."""
@@ -41,11 +43,19 @@ class Gate:
             return FULL
         return READ if self._tokens[READ] and hmac.compare_digest(given, self._tokens[READ]) else None
 
+    def of_shown(self, given: bytes) -> str | None:
+        """What the token allows that the present request shows. Raises TooManyGuesses."""
+        address = request.remote_addr or ""
+        self._guesses.let(address)
+        access = self.of_token(given)
+        (self._guesses.was_right if access else self._guesses.was_wrong)(address)
+        return access
+
     def of_header(self) -> str | None:
-        """What the Authorization header allows."""
+        """What the Authorization header allows. Raises TooManyGuesses."""
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         scheme, blank, token = given.partition(b" ")
-        return self.of_token(token) if scheme == b"Bearer" and blank else None
+        return self.of_shown(token) if scheme == b"Bearer" and blank else None
 
     def of_cookie(self) -> str | None:
         """What the cookie allows."""
@@ -79,11 +89,12 @@ def install(app: Flask, token: str, local_only: bool, read_token: str = "", read
     @app.before_request
     def guard() -> Response | None:
         _refuse_foreign_pages(local_only and not token)
-        by_header = gate.of_header() if token else FULL
+        is_open = request.path in OPEN_PATHS or request.path.startswith(OPEN_PAGES)
+        by_header = _by_header(gate, is_open) if token else FULL
         g.access = by_header or gate.of_cookie()
         if read_only and g.access == FULL and (_is_page() or _from_browser()):
             g.access = READ
-        if request.path in OPEN_PATHS or request.path.startswith(OPEN_PAGES):
+        if is_open:
             return None
         if g.access is None:
             return _to_login()
@@ -91,6 +102,15 @@ def install(app: Flask, token: str, local_only: bool, read_token: str = "", read
         return None
 
     return gate
+
+
+def _by_header(gate: Gate, is_open: bool) -> str | None:
+    try:
+        return gate.of_header()
+    except TooManyGuesses:
+        if is_open:  # says so little that it is not held up
+            return None
+        raise
 
 
 def details_allowed() -> bool:

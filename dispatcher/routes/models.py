@@ -326,11 +326,12 @@ class Registration(Tolerant):
 
 
 class WorkerOrder(Strict):
-    """What a worker shall do: run, be quiet (finish, take nothing new), or stop."""
+    """What a worker shall do: run, be quiet (finish, take nothing new), sleep (also give back what it has not begun),
+    or stop."""
 
-    state: Literal["run", "quiet", "stop"]
+    state: Literal["run", "quiet", "sleep", "stop"]
     when: Literal["after", "now"] | None = Field(
-        None, description="of a stop: after the running tasks (default), or now"
+        None, description="of sleep and stop: after the running tasks (default), or now"
     )
 
 

@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from dispatcher.errors import Invalid
 from dispatcher.queue import Queue
 from dispatcher.queue.claim import orders
+from dispatcher.queue.workers import HURRIED
 from dispatcher.routes import body, show
 from dispatcher.routes.models import WorkerOrder
 
@@ -31,8 +32,8 @@ def blueprint(queue: Queue) -> Blueprint:
     @views.patch("/workers/<worker_id>")
     def patch_worker(worker_id: str) -> Response:
         asked = body.parse(WorkerOrder)
-        if asked.when is not None and asked.state != "stop":
-            raise Invalid("when", "goes with the state stop alone")
+        if asked.when is not None and asked.state not in HURRIED:
+            raise Invalid("when", "goes with the states sleep and stop alone")
         reached = queue.order_worker(worker_id, asked.state, asked.when == "now")
         return show.success({"worker_id": worker_id, "state": asked.state, "instances": reached})
 

@@ -132,11 +132,12 @@ class Tx(AttemptTx, LaterOps, HistoryOps, HookOps, Protocol):
         between. None: run."""
 
     def order_worker(self, worker_id: str, ordered: str | None, remember: str | None) -> list[int] | None:
-        """Order the living instances of a worker_id, and remember it (`run`, `quiet`) for those to come unless that is
-        None; whom it reached, or None when nobody of that name was ever seen. No claim under way gets more after it."""
+        """Order the living instances of a worker_id, and remember it (`run`, `quiet`, `sleep`) for those to come unless
+        that is None; whom it reached, or None when nobody of that name was ever seen. No claim under way gets more
+        after it."""
 
     def ordered(self, instances: Sequence[int]) -> Mapping[int, str]:
-        """The orders (`quiet`, `stop`, `stop_now`) of those of the instances that have one."""
+        """The orders (`quiet`, `sleep`, `stop`, the latter two with `_now`) of those of the instances that have one."""
 
     def register(self, instance: int, about: str) -> None:
         """Record what an instance says of itself (JSON text)."""

@@ -10,6 +10,8 @@ PAST = 2**62  # behind every id and every time
 FROM = "FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id"
 ERROR = "(SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1)"
 SHORT_ERROR = ERROR.replace("SELECT error", "SELECT substr(error, 1, 2000)")  # thousands of them are read at once
+LAST_TRIED_BY = """(SELECT w.worker_id FROM ended_leases AS e JOIN instances AS w ON w.id = e.instance
+    WHERE e.task_id = t.id ORDER BY e.id DESC LIMIT 1)"""
 SIGNS = f"""SELECT t.id, l.task_type, l.queue, t.state, t.attempts, t.max_attempts, t.generation, t.started_at,
     i.worker_id, p.note, p.done, p.total, o.log_next,
     CASE WHEN t.state IN ('failed', 'pending') THEN {SHORT_ERROR} END {FROM}
@@ -19,7 +21,8 @@ SIGNS = f"""SELECT t.id, l.task_type, l.queue, t.state, t.attempts, t.max_attemp
 SIGN = ("task_id", "task_type", "queue", "status", "attempts", "max_attempts", "generation", "started_at",
         "assigned_to", "note", "done", "total", "log_next", "error")  # fmt: skip
 LISTED = f"""SELECT t.id, l.task_type, l.queue, t.state, t.priority, t.attempts, t.max_attempts, t.created_at, t.run_at,
-    t.started_at, t.finished_at, t.cancel_requested_at, i.worker_id, d.data, d.tags, p.done, p.total, p.note,
+    t.started_at, t.finished_at, t.cancel_requested_at,
+    CASE WHEN t.state = 'failed' THEN {LAST_TRIED_BY} ELSE i.worker_id END, d.data, d.tags, p.done, p.total, p.note,
     r.run_ms, CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN {ERROR} END {FROM}
     JOIN task_data AS d ON d.task_id = t.id
     LEFT JOIN instances AS i ON i.id = t.lease_instance
@@ -40,7 +43,10 @@ TAG_PIECE = """SELECT min(task_id), count(*) FROM (SELECT task_id FROM task_tags
     ORDER BY task_id DESC LIMIT {mark}) AS piece"""
 WINDOW = "SELECT t.id FROM tasks AS t WHERE t.id < {mark} AND t.id >= {mark}"
 TAGGED = "EXISTS (SELECT 1 FROM task_tags WHERE tag = {mark} AND task_id = t.id)"
-HELD_BY = "t.lease_instance IN (SELECT id FROM instances WHERE worker_id = {mark})"
+# who runs it or completed it, and whose attempt counted and ended otherwise
+TRIED_BY = """(t.lease_instance IN (SELECT id FROM instances WHERE worker_id = {mark}) OR EXISTS (
+    SELECT 1 FROM ended_leases AS e JOIN instances AS w ON w.id = e.instance
+    WHERE e.task_id = t.id AND e.charged AND w.worker_id = {mark}))"""
 LEASED = "SELECT id FROM tasks WHERE lease_expires IS NOT NULL LIMIT {mark}"
 WAITS = "SELECT id FROM tasks WHERE {which} LIMIT {mark}"
 HISTORY = "SELECT at, data FROM history WHERE step = {mark} AND at >= {mark} ORDER BY at"
@@ -139,10 +145,10 @@ def _picked(sieve: Sieve) -> tuple[list[str], list[Any]]:
         if among is not None:
             clauses.append(f"{column} IN ({_marks(among)})" if among else "1 = 0")
             values += [one.value if isinstance(one, State) else one for one in among]
-    for clause, value in ((TAGGED, sieve.tag), (HELD_BY, sieve.worker_id)):
+    for clause, value in ((TAGGED, sieve.tag), (TRIED_BY, sieve.worker_id)):
         if value is not None:
             clauses.append(clause)
-            values.append(value)
+            values += [value] * clause.count("{mark}")
     return clauses, values
 
 

@@ -1,6 +1,6 @@
 """The part of the contract that is about webhooks: what is to be told of tasks that have ended."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -13,6 +13,7 @@ class Hook(NamedTuple):
     body: str
     tries: int
     due_at: int
+    host: str
 
 
 COLUMNS = ", ".join(Hook._fields)
@@ -25,8 +26,9 @@ class HookOps(Protocol):
     def add_hooks(self, hooks: Sequence[Hook]) -> None:
         """Store new deliveries."""
 
-    def take_hooks(self, limit: int, until: int) -> list[Hook]:
-        """Deliveries that are due, the oldest first: each has one try more, and nobody else takes it before `until`."""
+    def take_hooks(self, limit: int, until: int, spared: Collection[str], since: int) -> list[Hook]:
+        """Deliveries that are due (not before `since`), the oldest first, but none to the spared hosts: each has one
+        try more, and nobody else takes it before `until`."""
 
     def drop_hook(self, hook: Hook) -> bool:
         """Delete a delivery; False when another try of it has begun meanwhile."""

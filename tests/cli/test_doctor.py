@@ -60,6 +60,7 @@ def test_a_healthy_system(run: Commands, farm: Farm) -> None:
     assert {state for one in found.values() for state, _ in one} == {"ok"}, found
     assert f"{cluster.client.url} is ready, version {VERSION}" in found["dispatcher"][0][1]
     assert found["workers"][0][1].startswith("1 alive, 0 busy; 0 tasks ready")
+    assert found["integrity"] == [("ok", "the dispatcher's file: ok | ")], "asked of the one that runs"
 
 
 def test_the_table_is_plain_without_a_terminal(run: Commands) -> None:
@@ -159,6 +160,7 @@ def health(**fields: Any) -> bytes:
         ({"sqlite_version": "3.50.7"}, "sqlite", "ok", "version 3.50.7"),
         ({"wal_bytes": checks.WAL_WARN - 1}, "wal", "ok", "256.0 MiB"),
         ({"wal_bytes": checks.WAL_WARN}, "wal", "warn", "256 MiB, which slows every read"),
+        ({"wal_bytes": 1}, "integrity", "ok", "not looked at"),  # by one that is older than the question
         ({"service": "something else"}, "dispatcher", "fail", "is no dispatcher"),
     ],
 )
@@ -169,6 +171,25 @@ def test_what_a_dispatcher_says(
     found, text = worst(run, 1 if state == "fail" else 0, check)
     assert found == state
     assert words in text
+
+
+@pytest.mark.parametrize(
+    ("whole", "state", "words"),
+    [
+        (True, "ok", "the dispatcher's file: ok"),
+        (False, "fail", "the dispatcher's file: as found | ./taskmill restore"),
+        (None, "warn", "the dispatcher's file was not read to its end in 9 s | ./taskmill backup"),
+    ],
+)
+def test_how_a_dispatcher_finds_its_file(
+    run: Commands, scripted: Callable[..., Scripted], whole: bool | None, state: str, words: str
+) -> None:
+    seen = {"whole": whole, "found": "ok" if whole else "as found", "seconds": 9.2}
+    told = json.dumps({"status": "success", "data": seen}).encode()
+    first = reply(health(wal_bytes=1))
+    run.set(DISPATCHER_URL=scripted(first, first, reply(told)).url)
+    found, text = worst(run, 1 if state == "fail" else 0, "integrity")
+    assert (found, text[: len(words)]) == (state, words)
 
 
 @pytest.mark.parametrize(("off", "state"), [(0, "ok"), (20, "warn"), (-20, "warn"), (600, "fail"), (-600, "fail")])

@@ -1,4 +1,4 @@
-"""`taskmill workers` and `taskmill worker NAME run|quiet|stop`."""
+"""`taskmill workers` and `taskmill worker NAME run|quiet|sleep|stop`."""
 
 import json
 from collections.abc import Callable
@@ -31,6 +31,9 @@ def test_workers_are_listed_ordered_and_stopped(run: Commands, farm: Callable[..
     waiting = client.submit("noop")
     assert run("workers").out.splitlines()[1].split()[2] == "quiet"
     assert client.task(waiting)["status"] == "pending"
+    assert run("worker", "worker-1", "sleep").out == "worker-1: sleep (1 running)\n"
+    assert run("worker", "worker-1", "sleep", "--now").out == "worker-1: sleep now (1 running)\n"
+    assert run("workers").out.splitlines()[1].split()[2] == "sleep"
     assert run("worker", "worker-1", "run").out == "worker-1: run (1 running)\n"
     client.result(waiting, timeout=30)
 

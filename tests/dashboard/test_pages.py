@@ -284,6 +284,11 @@ def test_workers_show_their_tasks_and_take_orders(page: Page, farm: LocalCluster
     expect(card).to_contain_text("Outbox")
     card.get_by_role("button", name="Quiet").click()
     expect(card.locator(".state").first).to_have_text("quiet")
+    card.get_by_role("button", name="Sleep now").click()
+    answer(page, "Its running tasks go back")
+    expect(card.locator(".state").first).to_have_text("asleep")
+    farm.until(lambda: farm.client.task(task_id)["status"] == "pending", "the task goes back")
+    assert farm.client.task(task_id)["attempts"] == 0
     card.get_by_role("button", name="Run", exact=True).click()
     expect(card.locator(".state").first).to_have_text(re.compile("busy|ready"))
     card.get_by_role("button", name="Stop now").click()

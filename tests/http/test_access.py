@@ -123,7 +123,8 @@ def test_who_may_look_changes_nothing(guarded: Api, by: str) -> None:
         for method in (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}:
             if not path.startswith("/ui/log"):  # in and out
                 assert guarded.ask(method, path, {}, headers=headers).status == 403, (method, path)
-    assert guarded.ask("GET", "/backup", headers=headers).status == 403
+    for path in ("/backup", "/integrity"):
+        assert guarded.ask("GET", path, headers=headers).status == 403
     assert guarded.version() == before
 
 

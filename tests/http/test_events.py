@@ -157,6 +157,27 @@ def test_streams_are_bounded_and_their_places_come_back(make_api: Callable[..., 
     assert api.queue.events.streams() == 1
 
 
+def test_one_address_gets_half_of_the_streams(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    api.queue.events.most_streams = 4
+
+    def ask(address: str) -> tuple[int, str]:
+        # a stream that is opened is never read to its end, so only refusals are asked for over HTTP
+        reply = api.ask("GET", "/events", environ_base={"REMOTE_ADDR": address})
+        return reply.status, reply.fault
+
+    held = [api.queue.events.listen(None, None, "192.0.2.1") for _ in range(2)]
+    status, fault = ask("192.0.2.1")
+    assert (status, "for 192.0.2.1" in fault) == (503, True)
+    held.append(api.queue.events.listen(None, None, "192.0.2.2"))
+    held.pop(0).close()
+    held.append(api.queue.events.listen(None, None, "192.0.2.1"))
+    assert ask("192.0.2.1")[0] == 503
+    for stream in held:
+        stream.close()
+    assert (api.queue.events.streams(), len(api.queue.events._sources)) == (0, 0)
+
+
 def test_a_drain_ends_streams_and_lets_none_begin(api: Api) -> None:
     listener = Listener(api)
     api.queue.drain()
@@ -186,7 +207,7 @@ def test_the_client_follows_over_a_restart(run: Callable[..., Process]) -> None:
     port = first.port
     with Client(first.url) as client:
         task_id = client.submit("noop")
-        events = client.events(task_id)
+        events = client.watch(task_id)
         upto(events, task_id, "pending")
         assert first.stop() == 0  # at once, though somebody listens
         run(None, port=port).ready()

@@ -1,6 +1,7 @@
 """Webhooks from a submit to the receiver: the field, the courier, and a real dispatcher."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -108,6 +109,33 @@ def test_no_more_at_a_time_than_there_are_hands(telling: Api) -> None:
     courier.close()
 
 
+def test_a_slow_host_keeps_others_waiting_for_nothing(telling: Api) -> None:
+    """Also with more of its deliveries due, and due before, than there are hands."""
+    held, quick = threading.Event(), Hands()
+
+    def post(url: str, delivery: str, body: str) -> None:
+        if "slow" in url and not held.wait(10):
+            raise NotDelivered("the test took too long")
+        quick.post(url, delivery, body)
+
+    courier = Courier(telling.queue, post, slots=6, each=2)
+    for n in range(10):
+        finish(telling, webhook=f"https://slow.example:{n + 1}/{n}")
+    telling.advance(0.001)
+    for n in range(5):
+        finish(telling, webhook=f"https://quick.example/{n}")
+    courier.run_once(telling.store.now())
+    wait_until(lambda: courier.run_once(telling.store.now()) == 0 and len(quick.tried) == 5)
+    assert {url for url, _ in quick.tried} == {f"https://quick.example/{n}" for n in range(5)}
+    telling.advance(10)
+    finish(telling, webhook="https://quick.example/later")
+    wait_until(lambda: courier.run_once(telling.store.now()) == 0 and len(quick.tried) == 6)
+    held.set()
+    wait_until(lambda: courier.run_once(telling.store.now()) == 0 and telling.queue.open_hooks() == 0)
+    assert len(quick.tried) == len(set(quick.tried)) == 16
+    courier.close()
+
+
 def test_a_try_whose_verdict_could_not_be_stored_is_made_again(telling: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     hands = Hands()
     courier = Courier(telling.queue, hands.post)
@@ -119,7 +147,7 @@ def test_a_try_whose_verdict_could_not_be_stored_is_made_again(telling: Api, mon
     with monkeypatch.context() as patched:
         patched.setattr(telling.queue, "settle_hook", away)
         courier.run_once(telling.store.now())
-        wait_until(lambda: courier._free == 8)
+        wait_until(lambda: not courier._busy)
     telling.advance(61)
     assert courier.run_once(telling.store.now()) == 1
     wait_until(lambda: telling.queue.open_hooks() == 0)

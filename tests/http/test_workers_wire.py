@@ -43,6 +43,8 @@ def test_orders_over_the_wire(api: Api) -> None:
     for n, (body, told) in enumerate(
         (
             ({"state": "quiet"}, {"state": "quiet", "cancel": []}),
+            ({"state": "sleep"}, {"state": "sleep", "cancel": []}),
+            ({"state": "sleep", "when": "now"}, {"state": "sleep", "now": True, "cancel": []}),
             ({"state": "stop"}, {"state": "stop", "cancel": []}),
             ({"state": "stop", "when": "after"}, {"state": "stop", "cancel": []}),
             ({"state": "stop", "when": "now"}, {"state": "stop", "now": True, "cancel": []}),
@@ -71,8 +73,8 @@ def test_a_claim_that_knows_its_orders_is_not_told_them_again_before_its_time(ap
     ("body", "fault"),
     [
         ({}, "state: is required"),
-        ({"state": "sleep"}, "state: "),
-        ({"state": "quiet", "when": "now"}, "when: goes with the state stop alone"),
+        ({"state": "asleep"}, "state: "),
+        ({"state": "quiet", "when": "now"}, "when: goes with the states sleep and stop alone"),
         ({"state": "stop", "when": "later"}, "when: "),
         ({"state": "run", "force": True}, "force: unknown field"),
     ],

@@ -57,7 +57,7 @@ def _fill(db: apsw.Connection) -> None:
     db.execute("INSERT INTO lanes VALUES (1, 'default', 'noop', '[]'), (2, 'ö', 'x', '[\"gpu\"]')")
     rows: list[tuple[str, tuple[Any, ...]]] = [
         ("instances", (1, None, "classic", 1, 2, 0, 0, None, None, None, None)),
-        ("instances", (2, "f" * 32, ODD, 1, 2, BIG, BIG, 9, '{"pid": 1}', "stop_now", '{"labels": []}')),
+        ("instances", (2, "f" * 32, ODD, 1, 2, BIG, BIG, 9, '{"pid": 1}', '{"labels": []}', "stop_now")),
         ("worker_orders", (ODD, "quiet", BIG)),
         ("task_output", (3, "{}", '["a"]', BIG, 2)),
         ("task_output", (4, None, None, None, 0)),
@@ -98,7 +98,7 @@ def _fill(db: apsw.Connection) -> None:
         ("schedules", (ODD, None, "UTC", BIG, "all", 1, "{}", "{}", None, 5, BIG, ODD, 1, 2, 3, BIG, ODD)),
         ("unique_keys", (ODD, 1, BIG)),
         ("history", (10, BIG, ODD, "{}")),
-        ("webhooks", ("msg_1", 1, "https://hooks.example/" + ODD, ODD, 3, BIG)),
+        ("webhooks", ("msg_1", 1, "https://hooks.example/" + ODD, ODD, 3, BIG, ODD)),
     ]
     for number, state in enumerate([s.value for s in State] * 2, 1):
         row = _task(number, state)

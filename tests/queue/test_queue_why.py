@@ -119,6 +119,8 @@ def test_rate_of_a_key(queue: Queue, clock: Clock) -> None:
     assert len(claim(queue, 2, 5)) == 1
     clock.ms += 500
     assert told(queue, task_id) == "limit of the key user:42: 10 a minute, the next in 5.5 s"
+    queues.configure(queue, "default", {"key_rate_count": 10, "key_rate_ms": 3_600_000})
+    assert "10 an hour, the next in " in told(queue, task_id)
     queues.configure(queue, "default", {"key_rate_count": 1, "key_rate_ms": 90_000, "key_running": 1})
     assert told(queue, task_id) == (
         "key limit: 1 of 1 tasks with key user:42 run or stand before it; "
@@ -146,7 +148,7 @@ def test_quiet_and_dead_workers_take_nothing(queue: Queue) -> None:
     claim(queue, 1, queues=["other"], most=1)
     claim(queue, 2)
     queue.order_worker("ann", "quiet")
-    assert told(queue, task_id) == "every live worker for it is quiet or stops"
+    assert told(queue, task_id) == "every live worker for it is quiet, asleep or stops"
     queue.order_worker("ann", "run")
     assert told(queue, task_id) == "it is next; all workers for it are busy"
     queue.report_death(queue.store.store_id, Death("heir", "i-heir", "ann", "i-ann", (), ()))

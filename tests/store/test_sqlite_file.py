@@ -15,9 +15,11 @@ from full_disk import FullDisk
 from store_kit import FakeClock, Later, Mill, until, waiting
 
 from dispatcher.errors import CannotOpen, StorageFull, Unavailable
+from dispatcher.model import Orders
 from dispatcher.store.sqlite import SqliteStore, migrations, opening
 from dispatcher.store.sqlite.attempts import SUCCEEDED
 from dispatcher.store.sqlite.bulk import UNTAG
+from dispatcher.store.sqlite.integrity import FRESH_S, Examiner
 from dispatcher.store.sqlite.leases import HEAD
 from dispatcher.store.sqlite.store import READERS
 
@@ -104,15 +106,36 @@ def test_file_that_is_no_database_is_refused(path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_page_is_found(path: Path) -> None:
-    fill(path, 400)
+def damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
     page = 4096
     for start in range(5 * page, len(data) - page, page):
         data[start : start + 64] = b"\xa5" * 64
     path.write_bytes(bytes(data))
+
+
+def test_damaged_page_is_found(path: Path) -> None:
+    fill(path, 400)
+    damage(path)
     with pytest.raises(CannotOpen, match="corrupt"):
         SqliteStore(path)
+
+
+def test_a_file_is_looked_at_while_it_is_worked_on(path: Path) -> None:
+    store = SqliteStore(path)
+    clock = FakeClock()
+    now = [100.0]
+    examiner = Examiner(path, clock=lambda: now[0])
+    assert examiner.look() == ("ok", 0.0)
+    Mill(store, clock).submit(1000)
+    assert Examiner(path, look_s=-1).look().found is None, "there was no time"
+    store.close()
+    damage(path)
+    assert examiner.look().found == "ok", "not again within a minute"
+    now[0] += FRESH_S
+    assert "ok" not in (examiner.look().found or "")
+    path.unlink()
+    assert "unable to open" in (Examiner(path).look().found or "")
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
@@ -310,6 +333,27 @@ def test_old_file_is_upgraded_in_place(path: Path, steps: Path) -> None:
     version, found = columns(path)
     assert version == NEWEST + 2
     assert {"colour", "shape"} <= found
+
+
+def test_orders_of_before_sleep_was_known_are_kept(path: Path, steps: Path) -> None:
+    for later in sorted(steps.glob("*.sql"))[11:]:
+        later.rename(later.with_suffix(".later"))
+    store = SqliteStore(path)
+    store.close()
+    db = apsw.Connection(str(path))
+    db.execute("INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at, ordered) "
+               "VALUES ('i-ann', 'ann', 1, 1, 'stop_now'), ('i-bob', 'bob', 1, 1, NULL)")  # fmt: skip
+    db.execute("INSERT INTO worker_orders VALUES ('ann', 'quiet', 1)")
+    db.close()
+    for later in steps.glob("*.later"):
+        later.rename(later.with_suffix(".sql"))
+    mill = Mill(SqliteStore(path), FakeClock())
+    assert mill.beat("ann").orders == Orders("stop", now=True)
+    assert mill.beat("bob").orders == Orders()
+    assert mill.store.write(lambda tx: tx.remembered("ann")) == "quiet"
+    mill.queue.order_worker("ann", "sleep", now=True)
+    assert mill.beat("ann").orders == Orders("sleep", now=True)
+    mill.store.close()
 
 
 def test_step_that_fails_leaves_the_one_before(path: Path, steps: Path) -> None:

@@ -158,6 +158,18 @@ def test_no_more_are_taken_than_were_asked_for_the_oldest_first(telling: Mill, c
     assert [hook.task_id for hook in taken(telling, 2)] == tasks[2:]
 
 
+def test_hosts_can_be_spared(telling: Mill, clock: FakeClock) -> None:
+    first, own = end_one(telling), end_one(telling, options=Options(webhook=OWN).dump())
+    assert telling.queue.take_hooks(9, {"hooks.example", "own.example"}) == []
+    assert [hook.host for hook in telling.queue.take_hooks(9, {"hooks.example"})] == ["own.example"]
+    since = telling.store.now().wall + 1
+    clock.forward(1)
+    last = end_one(telling)
+    assert [hook.task_id for hook in telling.queue.take_hooks(9, (), since)] == [last]
+    assert [hook.task_id for hook in taken(telling)] == [first]
+    assert own not in (first, last)
+
+
 def test_deliveries_survive_a_restart_and_their_task(make_store: MakeStore, tmp_path: Path, clock: FakeClock) -> None:
     store = make_store(tmp_path, clock)
     mill = on(Mill(store, clock))

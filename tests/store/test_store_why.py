@@ -92,7 +92,7 @@ def test_two_workers_of_one_name(mill: Mill) -> None:
     assert told(mill, task_id) == "it is next"
 
 
-@pytest.mark.parametrize("order", ["quiet", "stop"])
+@pytest.mark.parametrize("order", ["quiet", "sleep", "stop"])
 @pytest.mark.parametrize("asks_here", [True, False])
 def test_quiet_workers_are_named_as_the_reason(mill: Mill, order: str, asks_here: bool) -> None:
     task_id = mill.one()
@@ -100,7 +100,7 @@ def test_quiet_workers_are_named_as_the_reason(mill: Mill, order: str, asks_here
     if asks_here:
         mill.claim("ann", 0)
     mill.queue.order_worker("ann", order)
-    assert told(mill, task_id) == "every live worker for it is quiet or stops"
+    assert told(mill, task_id) == "every live worker for it is quiet, asleep or stops"
     mill.queue.order_worker("ann", "run")
     assert (told(mill, task_id) or "").startswith("it is next")
     register(mill, task_types=["prime"])
@@ -127,4 +127,4 @@ def test_a_worker_of_another_dispatcher(mills: list[Mill]) -> None:
     register(other, "bob", labels=["gpu"])
     assert told(one, task_id) == told(other, task_id) == "it is next"
     other.queue.order_worker("bob", "quiet")
-    assert told(one, task_id) == "every live worker for it is quiet or stops"
+    assert told(one, task_id) == "every live worker for it is quiet, asleep or stops"

@@ -65,6 +65,21 @@ def test_quiet_is_remembered_by_name_and_stop_is_not(mill: Mill) -> None:
     assert (len(last.tasks), last.orders) == (1, Orders()), "a stop is for the instances of that moment"
 
 
+def test_sleep_is_remembered_by_name_and_its_now_is_not(mill: Mill) -> None:
+    mill.beat("ann")
+    waits = waiting(mill, "ann")
+    mill.queue.order_worker("ann", "sleep", now=True)
+    assert waits.answer().orders == Orders("sleep", now=True)
+    mill.one()
+    assert list(mill.claim().tasks) == []
+    mill.die("ann")
+    asked = mill.asking("ann")
+    anew = mill.queue.claim(type(asked)("ann", "i-ann-2", 1, 1))
+    assert (list(anew.tasks), anew.orders) == ([], Orders("sleep"))
+    mill.queue.order_worker("ann", "run")
+    assert len(mill.queue.claim(type(asked)("ann", "i-ann-2", 2, 1)).tasks) == 1
+
+
 def test_orders_outlive_the_dispatcher(kind: StoreKind, tmp_path, clock: FakeClock) -> None:  # type: ignore[no-untyped-def]
     store = kind.make(tmp_path, clock)
     mill = Mill(store, clock)

@@ -110,6 +110,7 @@ class Runner:
     def __init__(self) -> None:
         self.capacity, self.offered, self.stopped = 0, [], []  # type: int, list[Task], list[tuple[list[str], str]]
         self.short = self.busy = False
+        self.released: list[str] = []
 
     def offer(self, tasks: list[Task]) -> None:
         self.offered += tasks
@@ -126,6 +127,12 @@ class Runner:
 
     def stop(self, lease_ids: list[str], reason: str) -> None:
         self.stopped.append((lease_ids, reason))
+
+    def release_waiting(self) -> None:
+        self.released.append("waiting")
+
+    def release_running(self) -> None:
+        self.released.append("running")
 
 
 class Clock:

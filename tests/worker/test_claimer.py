@@ -162,6 +162,24 @@ def test_quiet_claims_nothing_more_but_goes_on_asking(bench: Bench, claimer: Cla
     assert bench.dispatcher.bodies("/get-tasks")[1]["orders"] == {"state": "quiet", "cancel": []}
 
 
+@pytest.mark.parametrize(("now", "given_back"), [({}, ["waiting"]), ({"now": True}, ["waiting", "running"])])
+def test_sleep_gives_back_even_what_comes_late(
+    bench: Bench, claimer: Claimer, now: dict[str, bool], given_back: list[str]
+) -> None:
+    orders = {"state": "sleep", **now, "cancel": []}
+    bench.claims.obey(orders)
+    assert bench.runner.released == given_back
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1)], orders=orders)
+    claimer.step()
+    assert numbers(bench) == [(1, 0)]
+    assert [task.task_id for task in bench.runner.offered] == [1]
+    assert bench.runner.released == given_back * 2
+    bench.claims.obey({"state": "run", "cancel": []})
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(2)])
+    claimer.step()
+    assert bench.runner.released == given_back * 2
+
+
 def test_an_order_to_cancel_stops_each_task_once(bench: Bench, claimer: Claimer) -> None:
     orders = {"state": "run", "cancel": ["1-1"]}
     bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([], orders=orders)

@@ -68,6 +68,25 @@ def test_a_quiet_worker_finishes_takes_nothing_and_is_quiet_when_it_comes_again(
     wait_until(system.has(waiting, "completed"), what="it does not go on")
 
 
+def test_a_sleeping_worker_gives_back_what_it_has_not_begun_and_with_now_what_runs(system: System) -> None:
+    worker = system.start_worker(WORKER_CONCURRENCY="1")
+    wait_until(system.has(system.submit("noop", {}), "completed"))
+    running, path = system.gate("a")
+    order(system, "lab-1", state="sleep")
+    wait_until(lambda: worker.said("ordered to sleep"), what="the order does not reach it")
+    waiting = system.submit("noop", {})
+    assert workers(system)["lab-1"]["state"] == "sleep"
+    assert system.task(running)["status"] == "in_progress"
+    order(system, "lab-1", state="sleep", when="now")
+    wait_until(system.has(running, "pending"), what="it does not give back what runs")
+    assert system.task(running)["attempts"] == 0
+    assert [system.task(waiting)["status"], worker.popen.poll()] == ["pending", None]
+    path.touch()
+    order(system, "lab-1", state="run")
+    wait_until(system.has(running, "completed"), what="it does not wake")
+    wait_until(system.has(waiting, "completed"))
+
+
 def test_orders_outlive_the_dispatcher(system: System) -> None:
     worker = system.start_worker()
     wait_until(system.has(system.submit("noop", {}), "completed"))

@@ -18,7 +18,8 @@ from dispatcher.routes.auth import OPEN_PATHS
 OPERATIONS = {"tasks": tasks, "workers": work, "queues and schedules": queues, "dispatcher": status}
 # models that views apply to parts of a body, or by its form
 TAKEN_APART = (models.Outcome, models.ClassicHeartbeat, models.TypeDefaults)
-EVERYWHERE = (errors.Invalid, errors.Unauthorized, errors.Forbidden, errors.DispatcherError, errors.Unavailable)
+EVERYWHERE = (errors.Invalid, errors.Unauthorized, errors.Forbidden, errors.TooManyGuesses,
+              errors.DispatcherError, errors.Unavailable)  # fmt: skip
 WRITES = (errors.TooLarge, errors.StorageFull)
 DESCRIPTION = f"""A distributed task queue over HTTP.
 
@@ -133,7 +134,7 @@ def _refusals(operation: Operation) -> dict[str, Any]:
     """By status, the codes with what they mean."""
     causes = {*EVERYWHERE, *operation.errors, *(WRITES if operation.method != "get" else ())}
     if operation.path in OPEN_PATHS:
-        causes.discard(errors.Unauthorized)
+        causes -= {errors.Unauthorized, errors.TooManyGuesses}
     found: dict[str, list[str]] = {}
     for cause in sorted(causes, key=lambda cause: (cause.status, cause.code, cause.__name__)):
         found.setdefault(str(cause.status), []).append(f"`{cause.code}`: {_meaning(cause)}")

@@ -17,6 +17,14 @@ class CopyComing(Reply):
     share: float = Field(description="from 0 to 1")
 
 
+class FileSeen(Reply):
+    """How the database file was found."""
+
+    whole: bool | None = Field(description="null: it was not read to its end")
+    found: str = Field(description="`ok`, or the first fault")
+    seconds: float
+
+
 class MoveShown(Reply):
     """How a move stands."""
 
@@ -104,6 +112,11 @@ OPERATIONS = (
         "Ask again under the same `copy` until it is there: then 200 with the bytes of an SQLite file, whose SHA-256 "
         "stands in the header Taskmill-Sha256.", {"copy": "monday", "share": 0.4}, query=("copy",),
         success=202, media="application/vnd.sqlite3", errors=(errors.NotAFile, errors.StorageFull),
+    ),
+    Operation(
+        "get", "/integrity", None, FileSeen, "Whether the database file is whole",
+        "Reads its pages for 10 seconds at most, while the queue goes on; within a minute the same is told again.",
+        {"whole": True, "found": "ok", "seconds": 0.8}, errors=(errors.NotAFile,),
     ),
     Operation(
         "post", "/migrate", models.Migrate, MoveShown, "Move the queue into a database, while it goes on",

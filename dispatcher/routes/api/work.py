@@ -22,7 +22,7 @@ class ClassicTask(Reply):
 class Orders(Reply):
     """What the worker shall do."""
 
-    state: str = Field(description="run, quiet or stop")
+    state: str = Field(description="run, quiet, sleep or stop")
     cancel: list[str] = Field(description="leases whose tasks shall stop")
     now: bool = Field(False, description="of a stop: give back what runs")
 
@@ -212,7 +212,7 @@ OPERATIONS = (
                       "metadata": {"hostname": "lab"}, "leases": 1, "classic": False, "blamed_for": []}]},
     ),
     Operation(
-        "patch", "/workers/{worker_id}", models.WorkerOrder, Ordered, "Have a worker run, be quiet or stop",
+        "patch", "/workers/{worker_id}", models.WorkerOrder, Ordered, "Have a worker run, be quiet, sleep or stop",
         "`when` goes with the state `stop`: `after` what runs, or `now` (what runs is given back).",
         {"worker_id": "worker-1", "state": "quiet", "instances": 1}, {"state": "quiet"}, errors=(errors.NotFound,),
     ),

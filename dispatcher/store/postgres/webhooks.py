@@ -1,6 +1,6 @@
 """Webhooks on PostgreSQL (the contract is `store/webhooks.py`)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import psycopg
@@ -10,9 +10,11 @@ from dispatcher.store.postgres.statements import Statements
 from dispatcher.store.webhooks import COLUMNS, MOST_COUNTED, Hook
 
 ADD = f"""INSERT INTO webhooks ({COLUMNS})
-    SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[])"""
+    SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[],
+    %s::text[])"""
 TAKE = f"""UPDATE webhooks SET tries = tries + 1, due_at = %s WHERE delivery IN (
-    SELECT delivery FROM webhooks WHERE due_at <= %s ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
+    SELECT delivery FROM webhooks WHERE due_at BETWEEN %s AND %s AND host <> ALL (%s::text[])
+    ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)
     RETURNING {COLUMNS}"""
 
 
@@ -26,9 +28,9 @@ class HookOps(Statements):
         if hooks:
             self.changed(ADD, [list(column) for column in zip(*hooks, strict=True)])
 
-    def take_hooks(self, limit: int, until: int) -> list[Hook]:
+    def take_hooks(self, limit: int, until: int, spared: Collection[str], since: int) -> list[Hook]:
         """Deliveries that are due."""
-        return [Hook(*row) for row in self.change(TAKE, (until, self.now.wall, limit))]
+        return [Hook(*row) for row in self.change(TAKE, (until, since, self.now.wall, list(spared), limit))]
 
     def drop_hook(self, hook: Hook) -> bool:
         """Delete a delivery."""

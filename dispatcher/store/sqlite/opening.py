@@ -4,7 +4,6 @@ Only the writer's connection writes and checkpoints; readers are `query_only` an
 SQLite in apsw's wheel, keeps the WAL-reset race of SQLite before 3.51.3 away.
 """
 
-import contextlib
 import fcntl
 import os
 import time
@@ -106,12 +105,18 @@ def _refuse_moved(db: apsw.Connection, path: Path) -> None:
 
 def _check(db: apsw.Connection, path: Path) -> None:
     """Refuse a corrupt file; a large one is checked as far as a second reaches."""
-    deadline = time.monotonic() + CHECK_SECONDS
+    found = examined(db, CHECK_SECONDS) if path.stat().st_size else None
+    if found not in (None, "ok"):
+        raise CannotOpen(f"{path} is corrupt ({found}): put a backup in its place")
+
+
+def examined(db: apsw.Connection, seconds: float) -> str | None:
+    """What SQLite says of the pages: `ok` or the first fault; None: there was no time to read them all."""
+    deadline = time.monotonic() + seconds
     db.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
     try:
-        with contextlib.suppress(apsw.InterruptError):
-            found = db.pragma("quick_check", 1) if path.stat().st_size else "ok"
-            if found != "ok":
-                raise CannotOpen(f"{path} is corrupt ({' '.join(str(found).split())}): put a backup in its place")
+        return " ".join(str(db.pragma("quick_check", 1)).split())
+    except apsw.InterruptError:
+        return None
     finally:
         db.set_progress_handler(None)

@@ -1,6 +1,7 @@
 """Webhooks on SQLite (the contract is `store/webhooks.py`)."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import apsw
@@ -9,7 +10,8 @@ from dispatcher.clock import Now
 from dispatcher.store.webhooks import COLUMNS, MOST_COUNTED, Hook
 
 TAKE = f"""UPDATE webhooks SET tries = tries + 1, due_at = ? WHERE delivery IN (
-    SELECT delivery FROM webhooks WHERE due_at <= ? ORDER BY due_at LIMIT ?) RETURNING {COLUMNS}"""
+    SELECT delivery FROM webhooks WHERE due_at BETWEEN ? AND ? AND host NOT IN (SELECT value FROM json_each(?))
+    ORDER BY due_at LIMIT ?) RETURNING {COLUMNS}"""
 
 
 class HookOps:
@@ -20,11 +22,12 @@ class HookOps:
 
     def add_hooks(self, hooks: Sequence[Hook]) -> None:
         """Store new deliveries."""
-        self.db.executemany(f"INSERT INTO webhooks ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", hooks)
+        self.db.executemany(f"INSERT INTO webhooks ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", hooks)
 
-    def take_hooks(self, limit: int, until: int) -> list[Hook]:
+    def take_hooks(self, limit: int, until: int, spared: Collection[str], since: int) -> list[Hook]:
         """Deliveries that are due."""
-        rows: list[Any] = self.db.execute(TAKE, (until, self.now.wall, limit)).fetchall()
+        values = (until, since, self.now.wall, json.dumps(list(spared)), limit)
+        rows: list[Any] = self.db.execute(TAKE, values).fetchall()
         return [Hook(*row) for row in rows]
 
     def drop_hook(self, hook: Hook) -> bool:
