@@ -2,8 +2,8 @@
 
     python benchmarks/latency.py [--tasks 300]
 
-Busy: another client has tasks of 20 ms of pure Python run one after the other, which takes about half of the two
-children's time. Beside it the fsync of the same disk in the same run, since each task waits for a few of them.
+Busy: another client submits a task of 0.1 s of pure Python every 0.1 s, which takes half of the two children's time.
+Beside it the fsync of the same disk in the same run, since each task waits for a few of them.
 """
 
 import os
@@ -20,7 +20,7 @@ from report import HANDLERS, ROOT, arguments, spread, tell
 from client import Client
 from client.testing import LocalCluster
 
-CHILDREN, LOAD_S, WARM, FSYNCS = 2, 0.02, 20, 200
+CHILDREN, LOAD_S, WARM, FSYNCS = 2, 0.1, 20, 200
 
 
 def fsync_ms(folder: Path) -> float:
@@ -52,8 +52,11 @@ def load(url: str) -> Iterator[list[float]]:
 
     def feed() -> None:
         with Client(url) as client:
-            while not over.is_set():
-                spent.append(client.result(client.submit("burn", {"rounds": rounds}))["cpu_seconds"])
+            ids, next_at = list[int](), time.monotonic()
+            while not over.wait(max(0.0, next_at - time.monotonic())):
+                ids.append(client.submit("burn", {"rounds": rounds}))
+                next_at += LOAD_S
+            spent.extend(task["result"]["cpu_seconds"] for task in client.results(ids))
 
     feeder = threading.Thread(target=feed)
     feeder.start()
@@ -74,7 +77,8 @@ def main() -> None:
         began = time.monotonic()
         with load(farm.client.url) as spent:
             busy = singles(farm.client, options.tasks)
-        share = sum(spent) / CHILDREN / (time.monotonic() - began)
+            took = time.monotonic() - began
+        share = sum(spent) / CHILDREN / took
     told = {"tasks": options.tasks, "fsync_p50_ms": disk, **spread(idle)}
     tell("latency", {**told, "load_share": share, **{f"busy_{name}": ms for name, ms in spread(busy).items()}})
 
