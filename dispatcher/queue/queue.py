@@ -326,7 +326,8 @@ class Queue(Upkeep, AttemptControl, Reads):
 
     def _ended_of(self, ids: Sequence[int]) -> tuple[list[dict[str, Any]], int]:
         with self.store.read() as reader:
-            return reader.outcomes(ids, ANSWER_BYTES), reader.count_open(ids)
+            ended = reader.outcomes(ids, ANSWER_BYTES)
+            return ended, reader.count_open(ids) if len(ended) < len(set(ids)) else 0
 
     def now(self) -> Now:
         """The store's time."""
