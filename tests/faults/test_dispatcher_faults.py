@@ -165,7 +165,7 @@ def _waiting(farm: Farm) -> int:
 @overlapping
 def test_a_long_outage_with_many_outcomes_is_made_good(folder: Path) -> None:
     with Farm(folder, workers=4, concurrency=4) as farm:
-        ids = farm.submit_ledger(range(16), seconds=0.5)
+        ids = farm.submit_ledger(range(16), seconds=2.0)
         ids += farm.submit_ledger(range(16, 4000), seconds=0.001)
         farm.wait_executing(16)
         end_dispatcher(farm)
