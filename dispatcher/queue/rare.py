@@ -15,8 +15,8 @@ def narrowed(reader: Reader, wanted: TaskFilter, after: int | None, limit: int) 
     state = wanted.state
     if state is None or wanted != TaskFilter(state, wanted.queue, wanted.task_type):
         return wanted
-    counts = {lane: n.get(state.value, 0) for lane, n in reader.counts().items() if _within(lane, wanted)}
-    if sum(counts.values()) > RARE:
+    counts = {lane: n.get(state.value, 0) for lane, n in reader.counts().items()}
+    if sum(n for lane, n in counts.items() if _within(lane, wanted)) > RARE:
         return wanted
     ids = _ended(reader, state, wanted) if state in FINAL else reader.few(state, FEW)
     if ids is None or (state not in FINAL and len(ids) < sum(counts.values())):  # what a key holds has no index

@@ -4,7 +4,7 @@ import pytest
 from store_kit import HOUR, SECOND, Later, Mill, name, until
 
 from dispatcher.model import Progress, State, TaskFilter
-from dispatcher.queue import Queue, rare
+from dispatcher.queue import Queue, queues, rare
 
 
 def listed(mill: Mill, limit: int = 100, after: int | None = None, **wanted: object) -> list[int]:
@@ -67,6 +67,13 @@ def test_a_rare_state_is_found_without_a_look_at_every_task(mill: Mill, monkeypa
         assert rare.narrowed(reader, TaskFilter(State.IN_PROGRESS), None, 5).ids == ()
         monkeypatch.setattr(rare, "RARE", 19)
         assert rare.narrowed(reader, TaskFilter(State.PENDING), None, 5).ids is None, "there are more"
+
+
+def test_what_a_key_holds_is_listed_beside_many_that_are_ready_elsewhere(mill: Mill) -> None:
+    queues.configure(mill.queue, "kept", {"key_running": 1})
+    kept = mill.submit(3, queue="kept", limit_key="one")
+    mill.submit(5)
+    assert listed(mill, state=State.PENDING, queue="kept") == kept[::-1]
 
 
 def test_progress_of_a_live_lease_is_kept_and_completed(mill: Mill) -> None:
