@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from process_helpers import HANDLERS, Bench, Gate, bench, gone, make, wait_for
 
+from worker.children import crew
 from worker.children.supervisor import LOOKAHEAD, MOST_AHEAD, Supervisor, SupervisorSettings
 
 
@@ -288,6 +289,24 @@ def test_children_are_supplied_while_tasks_of_a_measured_length_wait(tmp_path: P
         assert not b.supervisor.supplied(), "these take longer"
         for gate in gates[2:]:
             gate.open()
+
+
+def test_without_children_that_run_anything_orders_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no more processes")
+
+    with bench(tmp_path, recycle_after=1) as b:
+        gates = [Gate(tmp_path / str(n)) for n in range(2)]
+        b.offer(*(gate.task for gate in gates))
+        wait_for(lambda: [task for task in b.supervisor.running() if task.seconds > 0.2][1:])
+        monkeypatch.setattr(crew, "ChildProcess", fail)
+        for gate in gates:
+            gate.open()
+        assert b.supervisor.wait_idle(10)
+        wait_for(lambda: b.supervisor.wanted() == 0, "the end of the last child")
+        assert not b.supervisor.supplied()
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

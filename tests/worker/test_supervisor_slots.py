@@ -6,7 +6,7 @@ from pathlib import Path
 from process_helpers import HANDLERS, Gate, bench, make, wait_for
 
 from worker.children.handlers import probe
-from worker.children.supervisor import Supervisor
+from worker.children.supervisor import LOOKAHEAD, Supervisor
 from worker.reloading import HandlerWatch
 
 WIDE = {"wide": 2}
@@ -41,6 +41,21 @@ def test_a_task_of_two_slots_takes_two(tmp_path: Path) -> None:
         second.open()
         b.sink.body(second.task)
         assert b.supervisor.wait_idle(5)
+
+
+def test_the_slots_of_a_long_task_have_nothing_before_them(tmp_path: Path) -> None:
+    with bench(tmp_path) as b:
+        b.supervisor.renew(WIDE)
+        short, long = Gate(tmp_path / "a"), wide(Gate(tmp_path / "b"))
+        b.offer(short.task)
+        wait_for(lambda: any(task.seconds > 0.02 for task in b.supervisor.running()))
+        short.open()
+        assert b.supervisor.wait_idle(10)
+        b.offer(long.task)
+        b.sink.wait_begun(long.task)
+        wait_for(lambda: any(task.seconds > LOOKAHEAD for task in b.supervisor.running()))
+        assert b.supervisor.wanted() == 0, "nothing could run beside it"
+        long.open()
 
 
 def test_more_slots_than_there_are_take_all(tmp_path: Path) -> None:

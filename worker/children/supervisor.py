@@ -157,8 +157,8 @@ class Supervisor:
     def supplied(self) -> bool:
         """Whether the children have the greater part of what may lie before them, in tasks that are neither brief nor
         long: then outcomes come soon, and with the next report there will be room."""
-        ahead = self._prefetch()
-        return ahead > 0 and not self.brief() and 2 * self.wanted() < self._settings.concurrency + ahead
+        ahead, at_work = self._prefetch(), any(not child.idle for child in self._crew.children)
+        return at_work and ahead > 0 and not self.brief() and 2 * self.wanted() < self._settings.concurrency + ahead
 
     def stop(self, lease_ids: Sequence[str], status: Literal["cancelled", "lost"]) -> None:
         """End tasks, running or not: `cancelled` with that outcome, `lost` with none. An outcome made before stands."""
@@ -206,8 +206,13 @@ class Supervisor:
         mean = self._crew.pace.mean
         if mean is None or mean > LOOKAHEAD:
             return 0
-        flowing = self._settings.concurrency - sum(1 for task in self.running() if task.seconds > LOOKAHEAD)
-        return min(MOST_AHEAD, int(flowing * LOOKAHEAD / max(mean, 1e-6)))
+        flowing = self._settings.concurrency - self._slots_of_long_tasks()
+        return max(0, min(MOST_AHEAD, int(flowing * LOOKAHEAD / max(mean, 1e-6))))
+
+    def _slots_of_long_tasks(self) -> int:
+        since = time.monotonic() - LOOKAHEAD
+        current = [held for child in self._crew.children if (held := child.current) is not None]
+        return sum(held.task.cost for held in current if held.started_at < since)
 
     def _order(self, order: Callable[[], None]) -> None:
         """Have the thread do something; after `close` there is nothing to do it to."""
