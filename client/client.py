@@ -159,7 +159,10 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
     def result(self, task_id: int, timeout: float | None = None) -> Any:
         """The result of a task, waited for: parsed JSON, or bytes. Raises TaskFailed, TaskCancelled, StillOpen."""
         (task,) = self.results([task_id], timeout)
-        return self.result_of(task if task["status"] == "completed" else self.task(task_id))  # an error has all of it
+        if task["status"] == "completed":
+            return self.result_of(task)
+        whole = self.task(task_id)  # the error has all of it, unless it was retried meanwhile
+        return self.result_of(whole if whole["status"] in ENDED else task)
 
     def result_of(self, task: Task) -> Any:
         """The result of an ended task as `wait` and `results` return it, fetched if it was too large to come along."""

@@ -124,6 +124,12 @@ def test_a_failure_is_raised_with_its_error() -> None:
     assert caught.value.task == task
 
 
+def test_a_failure_is_raised_though_the_task_was_retried_at_once() -> None:
+    task = ended(3, "failed", error="ValueError: no")
+    with pytest.raises(TaskFailed, match="task 3 failed: ValueError: no"):
+        client(FakeTransport(wait_tasks=ends_as(task), task=in_turn(ended(3, "pending")))).result(3)
+
+
 def test_a_cancellation_is_raised() -> None:
     task = ended(3, "cancelled")
     with pytest.raises(TaskCancelled, match="task 3 was cancelled"):

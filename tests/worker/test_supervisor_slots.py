@@ -58,6 +58,22 @@ def test_the_slots_of_a_long_task_have_nothing_before_them(tmp_path: Path) -> No
         long.open()
 
 
+def test_orders_are_asked_for_while_a_wide_task_waits_for_a_long_one(tmp_path: Path) -> None:
+    with bench(tmp_path) as b:
+        b.supervisor.renew(WIDE)
+        short, long, waits = Gate(tmp_path / "a"), Gate(tmp_path / "b"), wide(Gate(tmp_path / "c"))
+        b.offer(short.task)
+        wait_for(lambda: any(task.seconds > 0.35 for task in b.supervisor.running()))
+        short.open()
+        assert b.supervisor.wait_idle(10)
+        b.offer(long.task, waits.task)
+        b.sink.wait_begun(long.task)
+        wait_for(lambda: any(task.seconds > LOOKAHEAD for task in b.supervisor.running()))
+        assert not b.supervisor.supplied(), "no outcome will bring them soon"
+        long.open()
+        waits.open()
+
+
 def test_more_slots_than_there_are_take_all(tmp_path: Path) -> None:
     with bench(tmp_path, concurrency=2) as b:
         b.supervisor.renew({"wide": 9})

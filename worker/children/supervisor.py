@@ -47,7 +47,8 @@ from threading import Condition, Thread
 from typing import Any, Literal, Protocol
 
 from worker.children.crew import Crew
-from worker.children.ledger import News
+from worker.children.ledger import Held, News
+from worker.children.process import ChildProcess
 from worker.children.process import (
     SupervisorSettings as SupervisorSettings,  # named here for those who make a Supervisor
 )
@@ -157,7 +158,8 @@ class Supervisor:
     def supplied(self) -> bool:
         """Whether the children have the greater part of what may lie before them, in tasks that are neither brief nor
         long: then outcomes come soon, and with the next report there will be room."""
-        ahead, at_work = self._prefetch(), any(not child.idle for child in self._crew.children)
+        ahead, since = self._prefetch(), time.monotonic() - LOOKAHEAD
+        at_work = any(not child.idle and _long_task(child, since) is None for child in self._crew.children)
         return at_work and ahead > 0 and not self.brief() and 2 * self.wanted() < self._settings.concurrency + ahead
 
     def stop(self, lease_ids: Sequence[str], status: Literal["cancelled", "lost"]) -> None:
@@ -206,13 +208,10 @@ class Supervisor:
         mean = self._crew.pace.mean
         if mean is None or mean > LOOKAHEAD:
             return 0
-        flowing = self._settings.concurrency - self._slots_of_long_tasks()
-        return max(0, min(MOST_AHEAD, int(flowing * LOOKAHEAD / max(mean, 1e-6))))
-
-    def _slots_of_long_tasks(self) -> int:
         since = time.monotonic() - LOOKAHEAD
-        current = [held for child in self._crew.children if (held := child.current) is not None]
-        return sum(held.task.cost for held in current if held.started_at < since)
+        long = sum(held.task.cost for child in self._crew.children if (held := _long_task(child, since)) is not None)
+        flowing = max(0, self._settings.concurrency - long)
+        return min(MOST_AHEAD, int(flowing * LOOKAHEAD / max(mean, 1e-6)))
 
     def _order(self, order: Callable[[], None]) -> None:
         """Have the thread do something; after `close` there is nothing to do it to."""
@@ -266,3 +265,9 @@ class Supervisor:
             self._telling = False
             if not self._held:
                 self._changed.notify_all()
+
+
+def _long_task(child: ChildProcess, since: float) -> Held | None:
+    """What a child runs, if it began before that moment (monotonic)."""
+    held = child.current
+    return held if held is not None and held.started_at < since else None

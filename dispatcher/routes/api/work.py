@@ -24,7 +24,7 @@ class Orders(Reply):
 
     state: str = Field(description="run, quiet, sleep or stop")
     cancel: list[str] = Field(description="leases whose tasks shall stop")
-    now: bool = Field(False, description="of a stop: give back what runs")
+    now: bool = Field(False, description="of sleep and stop: give back what runs")
 
 
 class GrantedTask(Reply):
@@ -213,7 +213,7 @@ OPERATIONS = (
     ),
     Operation(
         "patch", "/workers/{worker_id}", models.WorkerOrder, Ordered, "Have a worker run, be quiet, sleep or stop",
-        "`when` goes with the state `stop`: `after` what runs, or `now` (what runs is given back).",
+        "`when` goes with the states `sleep` and `stop`: `after` what runs, or `now` (what runs is given back).",
         {"worker_id": "worker-1", "state": "quiet", "instances": 1}, {"state": "quiet"}, errors=(errors.NotFound,),
     ),
     Operation(
