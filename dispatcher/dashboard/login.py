@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 
+from dispatcher.errors import TooManyGuesses
 from dispatcher.routes import auth
 
 MOST = 4096  # bytes of a form
@@ -18,9 +19,12 @@ def add(views: Blueprint, gate: auth.Gate) -> None:
     def let_in() -> Response:
         request.max_content_length = request.max_form_memory_size = MOST
         there = _there(request.form.get("next"))
-        access = gate.of_shown(request.form.get("token", "").strip().encode("utf-8", "surrogateescape"))
+        try:
+            access = gate.of_shown(request.form.get("token", "").strip().encode("utf-8", "surrogateescape"))
+        except TooManyGuesses as held:
+            return _again(there, f"{str(held).capitalize()}.", held.status)
         if access is None:
-            return make_response(render_template("login.html", there=there, wrong=True), 401)
+            return _again(there, "This is not the token.", 401)
         response = make_response(redirect(there, 303))
         gate.let_in(response, access)
         return response
@@ -30,6 +34,10 @@ def add(views: Blueprint, gate: auth.Gate) -> None:
         response = make_response({"status": "success"})
         response.delete_cookie(auth.COOKIE, path="/", httponly=True, samesite="Strict")
         return response
+
+
+def _again(there: str, wrong: str, status: int) -> Response:
+    return make_response(render_template("login.html", there=there, wrong=wrong), status)
 
 
 def _there(text: str | None) -> str:

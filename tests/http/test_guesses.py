@@ -49,7 +49,7 @@ def test_many_wrong_tokens_from_one_address_are_held_up(guarded: Api, caplog: py
         assert (held.status, held.json["code"]) == (429, "wrong_tokens")
         assert 0 < int(held.headers["Retry-After"]) <= PERIOD_S
     login = guarded.ask("POST", "/ui/login", f"token={TOKEN}", headers=FORM, environ_base={"REMOTE_ADDR": "192.0.2.1"})
-    assert login.status == 429
+    assert (login.status, b"<form" in login.body, b"no token is looked at for" in login.body) == (429, True, True)
     assert shows(guarded, TOKEN, "192.0.2.2").status == 200, "others are not held up"
     assert shows(guarded, TOKEN, "192.0.2.1", "/health").json == {"status": "healthy", "service": "dispatcher"}
     said = [record.getMessage() for record in caplog.records if record.name == "taskmill.auth"]
