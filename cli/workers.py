@@ -73,7 +73,7 @@ def sleep(context: click.Context, now: bool, as_json: bool, url: str | None) -> 
 @asking
 @click.pass_context
 def stop(context: click.Context, now: bool, as_json: bool, url: str | None) -> int:
-    """End a worker after the tasks that it runs. Started again under that name it works, unless it was made quiet."""
+    """End a worker after the tasks that it runs. Started again under its name it works, unless quiet or asleep."""
     return _order(context, "stop", "now" if now else "after", as_json, url)
 
 
