@@ -18,8 +18,8 @@ def narrowed(reader: Reader, wanted: TaskFilter, after: int | None, limit: int) 
     counts = {lane: n.get(state.value, 0) for lane, n in reader.counts().items()}
     if sum(n for lane, n in counts.items() if _within(lane, wanted)) > RARE:
         return wanted
-    ids = _ended(reader, state, wanted) if state in FINAL else reader.few(state, FEW)
-    if ids is None or (state not in FINAL and len(ids) < sum(counts.values())):  # what a key holds has no index
+    ids = _ended(reader, state, wanted) if state in FINAL else _open(reader, state, sum(counts.values()))
+    if ids is None:
         return wanted
     below = [task_id for task_id in ids if after is None or task_id < after]
     return replace(wanted, ids=tuple(heapq.nlargest(limit, below) if state in FINAL else below))
@@ -28,6 +28,12 @@ def narrowed(reader: Reader, wanted: TaskFilter, after: int | None, limit: int) 
 def _ended(reader: Reader, state: State, wanted: TaskFilter) -> list[int]:
     lanes = [lane for lane, *names in reader.lane_ids() if _within((names[0], names[1]), wanted)]
     return [one.task_id for one in reader.newest_ended(state, lanes, None, RARE)]
+
+
+def _open(reader: Reader, state: State, total: int) -> list[int] | None:
+    """Those of all lanes; None when an index does not hold them all (what a key holds, what is blocked)."""
+    ids = reader.few(state, FEW) if total and state != State.BLOCKED else []
+    return ids if ids is not None and len(ids) >= total else None
 
 
 def _within(lane: tuple[str, str], wanted: TaskFilter) -> bool:

@@ -76,6 +76,14 @@ def test_what_a_key_holds_is_listed_beside_many_that_are_ready_elsewhere(mill: M
     assert listed(mill, state=State.PENDING, queue="kept") == kept[::-1]
 
 
+def test_blocked_tasks_are_not_looked_for_among_the_pending(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    mill.submit(3)
+    with mill.store.read() as reader:
+        assert rare.narrowed(reader, TaskFilter(State.BLOCKED), None, 5).ids == ()
+        monkeypatch.setattr(reader, "counts", lambda: {("default", "noop"): {"blocked": 2}})
+        assert rare.narrowed(reader, TaskFilter(State.BLOCKED), None, 5).ids is None, "no index holds them"
+
+
 def test_progress_of_a_live_lease_is_kept_and_completed(mill: Mill) -> None:
     task_id = mill.one()
     lease = mill.lease()
