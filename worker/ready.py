@@ -15,6 +15,7 @@ class Ready:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._outcomes: deque[Outcome] = deque()
+        self.urgent = False  # somebody waits for it: who cancelled, or who shall run it again
 
     def __len__(self) -> int:
         return len(self._outcomes)
@@ -22,6 +23,7 @@ class Ready:
     def add(self, outcomes: list[Outcome]) -> None:
         with self._lock:
             self._outcomes.extend(outcomes)
+            self.urgent = self.urgent or any(outcome.status != "completed" for outcome in outcomes)
 
     def put_back(self, batch: list[Outcome]) -> None:
         with self._lock:
@@ -40,4 +42,5 @@ class Ready:
                 batch.append(self._outcomes.popleft())
                 if first.spool:
                     break
+            self.urgent = self.urgent and bool(self._outcomes)
         return batch

@@ -138,7 +138,7 @@ class Reporter:
 
     def _seconds_for_company(self) -> float:
         """How long what is ready may wait for more, since a report of three costs as much as one of one."""
-        if not self._ready or not self._claims.leisurely():
+        if not self._ready or self._ready.urgent or not self._claims.leisurely():
             self._ready_since = math.inf
             return 0.0
         self._ready_since = min(self._ready_since, self._clock())
@@ -169,7 +169,8 @@ class Reporter:
         if claim is not None:
             self._claim(claim)
             return 0.0
-        self._tidy()
+        if not self._ready:  # else what is settled leaves the disk with the next entry
+            self._tidy()
         self._resting = True
         return _TICK
 

@@ -1,5 +1,6 @@
 """Whether the pages of a file are whole, looked at while it is worked on."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import apsw
 
 from dispatcher.store.sqlite import opening
 
+log = logging.getLogger("taskmill.integrity")
 LOOK_S = 10.0  # nothing is checkpointed past the moment that is looked at, so the log grows meanwhile
 FRESH_S = 60.0
 
@@ -43,6 +45,9 @@ class Examiner:
         try:
             with closing(opening.open_reader(self._path)) as db:
                 found = opening.examined(db, self._look_s)
-        except apsw.Error as error:
+        except (apsw.CorruptError, apsw.NotADBError, apsw.IOError) as error:
             found = str(error)
+        except apsw.Error as error:  # busy, no descriptors: nothing is known of its pages
+            log.warning("the file could not be looked at: %s", error)
+            found = None
         return Look(found, self._clock() - began)
