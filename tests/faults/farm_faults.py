@@ -17,7 +17,7 @@ from processes import gone, is_free, is_unlocked, of_folder, wait
 
 Fault = Callable[[Farm, str, random.Random], float | None]
 ORPHANS_GONE_WITHIN = 1.0
-DRAINS_WITHIN = 25.0
+DRAINS_WITHIN = 25.0  # times `slowness()`; a worker whose last words nobody answers waits a few times for 5 s
 
 
 # -- the dispatcher --
@@ -138,7 +138,7 @@ def drain(farm: Farm, name: str, signals: int, between: float = 0.0) -> None:
     for number in range(signals):
         time.sleep(between if number else 0.0)
         worker.signal(signal.SIGTERM)
-    code = worker.popen.wait(DRAINS_WITHIN)
+    code = worker.popen.wait(DRAINS_WITHIN * slowness())
     assert code == 0, f"{name} ended with {code}\n{worker.output()[-3000:]}"
 
 
