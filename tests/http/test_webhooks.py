@@ -99,11 +99,19 @@ def test_the_courier_delivers_and_tries_again(telling: Api) -> None:
 
 
 def test_no_more_at_a_time_than_there_are_hands(telling: Api) -> None:
-    hands = Hands()
-    courier = Courier(telling.queue, hands.post, slots=2)
+    hands, free = Hands(), threading.Event()
+
+    def post(url: str, delivery: str, body: str) -> None:
+        if not free.wait(10):
+            raise NotDelivered("the test took too long")
+        hands.post(url, delivery, body)
+
+    courier = Courier(telling.queue, post, slots=2)
     for _ in range(3):
         finish(telling, webhook=HOOK)
     assert courier.run_once(telling.store.now()) == 2
+    assert courier.run_once(telling.store.now()) == 0
+    free.set()
     wait_until(lambda: courier.run_once(telling.store.now()) == 1)
     wait_until(lambda: telling.queue.hooks.read() == {("delivered",): 3})
     courier.close()
