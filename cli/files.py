@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cli.errors import USAGE, Failed
+from common import durable
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -49,16 +50,7 @@ def _sweep(target: Path) -> None:
             path.unlink()
 
 
-def fsync(path: Path) -> None:
-    """Make a file's contents, or a folder's names, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the file system can."""
     with suppress(OSError):
-        fsync(folder)
+        durable.sync(folder)

@@ -21,6 +21,7 @@ import click
 from cli import files, show
 from cli.errors import USAGE, Failed
 from cli.options import examples
+from common import durable
 from common.paths import named
 from common.places import DISPATCHER, OPERATOR
 from common.settings import environment, load
@@ -153,7 +154,7 @@ def _carry_out(plan: Plan) -> tuple[int, Path | None]:
         _copy(plan, made)
         ended = _end_leases(made)
         _check(made, plan)
-        files.fsync(made)
+        durable.sync(made)
         with _uninterrupted():
             aside = _move_aside(plan.database) if plan.replaced else None
             _clear_beside(plan.database)
@@ -237,7 +238,7 @@ def _move_aside(database: Path) -> Path:
     files.fsync_folder(database.parent)
     holder = database.with_name(f"{database.name}.placeholder")
     holder.write_text(PLACEHOLDER)
-    files.fsync(holder)
+    durable.sync(holder)
     holder.replace(database)
     files.fsync_folder(database.parent)
     return aside

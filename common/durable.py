@@ -9,13 +9,13 @@ def write(path: str, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    sync_folder(os.path.dirname(path))
+    sync(os.path.dirname(path))
 
 
-def sync_folder(path: str) -> None:
-    """What the folder holds by now, under which names, is on disk."""
-    folder = os.open(path, os.O_RDONLY)
+def sync(path: "str | os.PathLike[str]") -> None:
+    """Make a file's contents, or a folder's names, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -35,7 +35,7 @@ class Quarantine:
         unfinished = path.with_suffix(".unfinished")  # who looks at the records meanwhile sees whole ones
         durable.write(str(unfinished), json.dumps({"instance_id": self._instance, **record}).encode())
         unfinished.replace(path)
-        durable.sync_folder(str(self._folder))
+        durable.sync(self._folder)
         if spool is not None and spool.exists():
             spool.replace(path.with_suffix(".result"))
         return path
