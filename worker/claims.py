@@ -9,6 +9,7 @@ way, each in a round trip of its own, so that neither side waits for the other.
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -75,6 +76,7 @@ class Claims:
         self.draining = False  # no more tasks; orders are waited for as long as something runs
         self.closing = False  # nothing runs any more: no claim may wait
         self.blocked = False  # set by the reporter: outcomes cannot be made durable, or too many wait
+        self._stopping, self._stops = threading.Lock(), set[bool]()  # the orders to stop that were passed on
         self.on_stop: Callable[[bool], None] = lambda now: None
         self.note_store: Callable[[str], None] = lambda store_id: None
 
@@ -225,9 +227,18 @@ class Claims:
     def _heed(self, state: str, now: bool) -> None:
         log.info("ordered to %s%s", state, " now" if now else "")
         if state == "stop":
-            self.on_stop(now)
+            self._stop(now)
         elif state == "sleep":
             self._sleep(now)
+
+    def _stop(self, now: bool) -> None:
+        """Each of the two orders once: a reply that is older than the order makes the next one look new, and whoever
+        is told twice to stop now leaves at once, its last words unsaid."""
+        with self._stopping:
+            if now in self._stops:
+                return
+            self._stops.add(now)
+        self.on_stop(now)
 
     def _sleep(self, now: bool) -> None:
         """Gives back what was not begun, with `now` what runs as well."""

@@ -132,6 +132,16 @@ def test_a_well_supplied_worker_leaves_its_claims_to_the_reports(bench: Bench, c
     assert numbers(bench) == [(1, 4), (2, 1)]
 
 
+def test_an_older_reply_between_two_orders_to_stop_now_makes_no_second_order_of_them(bench: Bench) -> None:
+    """Twice told to stop now, a worker leaves without its last words."""
+    stops: list[bool] = []
+    bench.claims.on_stop = stops.append
+    now = {"state": "stop", "now": True, "cancel": []}
+    for said in (now, {"state": "stop", "cancel": []}, now, now):
+        bench.claims.obey(said)
+    assert stops.count(True) == 1
+
+
 def test_a_second_lease_of_a_held_task_is_released(bench: Bench, claimer: Claimer) -> None:
     bench.hold(1)
     bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1, "1-b")])
