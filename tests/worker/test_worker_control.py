@@ -199,7 +199,8 @@ def test_a_task_whose_worker_is_killed_goes_on_within_one_checkpoint(system: Sys
     answer = system.post("/get-tasks", {**mine, "wait_seconds": 10})
     (lease,) = answer["tasks"]
     assert (lease["task_id"], lease["attempt"]) == (task_id, 1), "a loss after a newer checkpoint does not count"
-    assert reached - 1.5 * rate <= lease["checkpoint"]["next"] <= LIMIT, "checkpoints come once a second"
+    slack = 2.5 * rate  # checkpoints come once a second; the rate is a mean that includes the start
+    assert reached - slack <= lease["checkpoint"]["next"] <= LIMIT
     names = {"store_id": answer["store_id"], "lease_id": lease["lease_id"]}
     back = {"worker_id": "peek", "instance_id": "peek", "outcomes": [{**names, "status": "released"}]}
     assert system.post("/submit-results", back)["verdicts"][0]["verdict"] == "accepted"
