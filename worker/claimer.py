@@ -63,10 +63,10 @@ class Claimer:
         self._too_soon = self._too_soon + 1 if at_once and for_nothing else 0
         return self._pause()
 
-    def _over_soon(self, tasks: list[dict[str, Any]]) -> bool:
+    def _over_soon(self, tasks: list[Any]) -> bool:
         """Whether all of these have been reported within a moment: tasks as short as that are confirmed by their
         outcomes, which a heartbeat would only hold up."""
-        lease_ids = [str(task.get("lease_id")) for task in tasks]
+        lease_ids = [str(task.get("lease_id")) for task in tasks if isinstance(task, dict)]
         return self._claims.brief() and self._leases.wait_settled(lease_ids, _MOMENT)
 
     def _pause(self) -> float:

@@ -17,14 +17,14 @@ class Watch:
         """Count from now on: what has ended before is about to be looked at."""
         self._ended = 0
 
-    def wait(self, wanted: int, seconds: float) -> None:
-        """Until so many of the tasks have ended, or the dispatcher drains."""
+    def wait(self, wanted: int, seconds: float) -> bool:
+        """Until so many of the tasks have ended, or the dispatcher drains; False when that took longer."""
         with self._lock:
             self._wanted = wanted
             if self._over or self._ended >= wanted:
-                return
+                return True
             self._event.clear()
-        self._event.wait(seconds)
+        return self._event.wait(seconds)
 
     def note(self, ended: int) -> None:
         """So many more have ended."""

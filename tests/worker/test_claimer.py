@@ -93,9 +93,13 @@ def test_an_answer_that_is_no_claim_is_no_answer(bench: Bench, claimer: Claimer)
     assert [number for number, _ in numbers(bench)] == [1, 1]
 
 
-def test_one_lease_that_cannot_be_read_does_not_hide_the_others(bench: Bench, claimer: Claimer) -> None:
-    odd = [{"task_id": 5}, {**leased(6), "lease_id": "6\n7"}, leased(7)]
-    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed(odd)
+@pytest.mark.parametrize("provisional", [False, True])
+def test_one_lease_that_cannot_be_read_does_not_hide_the_others(
+    bench: Bench, claimer: Claimer, provisional: bool
+) -> None:
+    odd = [{"task_id": 5}, {**leased(6), "lease_id": "6\n7"}, leased(7), "a word"]
+    bench.runner.short = True
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed(odd, provisional=provisional)
     claimer.step()
     assert [one.lease_id for one in bench.runner.offered] == ["7-1"]
 
