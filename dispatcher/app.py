@@ -10,6 +10,7 @@ from common.places import module
 from dispatcher import dashboard
 from dispatcher.config import DispatcherSettings, is_loopback
 from dispatcher.errors import NotAFile
+from dispatcher.meters import Totals
 from dispatcher.move.moves import Moves
 from dispatcher.queue import Queue
 from dispatcher.routes import (
@@ -34,6 +35,7 @@ from dispatcher.routes import (
     workers,
 )
 from dispatcher.routes.api import docs
+from dispatcher.routes.direct import Direct
 from dispatcher.store.sqlite import SqliteStore
 from dispatcher.store.sqlite.copies import Copies, Copy
 from dispatcher.store.sqlite.integrity import Examiner, Look
@@ -50,14 +52,16 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
     app.url_rule_class = _Matched
     app.url_map.merge_slashes = False  # a path is right or wrong; nothing is redirected
     errors.install(app)
+    requests = Totals()
+    direct = Direct(requests)
     local = is_loopback(settings.host)
     gate = auth.install(app, settings.token, local, settings.read_token, settings.dashboard_read_only)
     for views in (
-        submit.blueprint(queue),
+        submit.blueprint(queue, direct),
         classic.blueprint(queue, settings.result_max_bytes),
-        work.blueprint(queue, settings.result_max_bytes),
+        work.blueprint(queue, settings.result_max_bytes, direct),
         work.upload_blueprint(queue, settings),
-        tasks.blueprint(queue),
+        tasks.blueprint(queue, direct),
         output.blueprint(queue),
         events.blueprint(queue),
         control.blueprint(queue),
@@ -71,12 +75,12 @@ def create_app(queue: Queue, settings: DispatcherSettings, moves: Moves | None =
         migrate.blueprint(moves or Moves(queue, settings.database_notify)),
         status.blueprint(queue, auth.details_allowed),
         dashboard.blueprint(queue, gate, bool(settings.token)),
-        metrics.blueprint(queue, metrics.count_requests(app)),
+        metrics.blueprint(queue, metrics.count_requests(app, requests)),
         docs.blueprint(),
     ):
         app.register_blueprint(views)
 
-    app.wsgi_app = _hardened(app.wsgi_app)  # type: ignore[method-assign,assignment]  # as Flask says
+    app.wsgi_app = _hardened(direct.before(app.wsgi_app, gate))  # type: ignore[method-assign,assignment]  # as Flask says
     return app
 
 

@@ -62,6 +62,13 @@ class Forbidden(DispatcherError):
         super().__init__(f"{header}: {reason}")
 
 
+class ReadOnly(Forbidden):
+    """A reader's token, where something would change."""
+
+    def __init__(self) -> None:
+        super().__init__("read-only", "this access may look, and change nothing")
+
+
 class NotFound(DispatcherError):
     """What was asked for does not exist."""
 

@@ -20,7 +20,8 @@ def add(views: Blueprint, gate: auth.Gate) -> None:
         request.max_content_length = request.max_form_memory_size = MOST
         there = _there(request.form.get("next"))
         try:
-            access = gate.of_shown(request.form.get("token", "").strip().encode("utf-8", "surrogateescape"))
+            given = request.form.get("token", "").strip().encode("utf-8", "surrogateescape")
+            access = gate.of_shown(given, request.remote_addr or "")
         except TooManyGuesses as held:
             return _again(there, f"{str(held).capitalize()}.", held.status)
         if access is None:

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, make_response, render_template, request
 from dispatcher.dashboard import form, login, one, overview, queues, tasks, words, workers
 from dispatcher.errors import DispatcherError
 from dispatcher.queue import Queue
-from dispatcher.routes import auth, errors
+from dispatcher.routes import auth, errors, show
 
 POLICY = "; ".join(
     (
@@ -33,7 +33,7 @@ def blueprint(queue: Queue, gate: auth.Gate, guarded: bool) -> Blueprint:
         return {"may_change": auth.may_change(), "guarded": guarded, "now": queue.now().wall}
 
     @views.errorhandler(DispatcherError)
-    def refused(error: DispatcherError) -> Response:
+    def refused(error: DispatcherError) -> Response | show.Reply:
         if "text/html" not in request.headers.get("Accept", ""):
             return errors.ours(error)
         return make_response(render_template("error.html", error=error), error.status)

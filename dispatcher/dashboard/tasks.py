@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, render_template, request
 
 from dispatcher.errors import DispatcherError, Invalid
 from dispatcher.model import FINAL, State
@@ -37,7 +37,7 @@ def add(views: Blueprint, queue: Queue) -> None:
         )  # fmt: skip
 
     @views.get("/ui/tasks/ids")
-    def ids() -> Response:
+    def ids() -> show.Reply:
         find = parse(request.args.get("q", ""))
         if find == Find():
             raise Invalid("q", "must say something: nothing is done to all tasks at once")

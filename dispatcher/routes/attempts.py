@@ -3,7 +3,7 @@
 import json
 import logging
 
-from flask import Blueprint, Response
+from flask import Blueprint
 from pydantic import ValidationError
 
 from dispatcher.errors import NotFound
@@ -18,13 +18,13 @@ def blueprint(queue: Queue) -> Blueprint:
     views = Blueprint("attempts", __name__)
 
     @views.get("/blames")
-    def blames() -> Response:
+    def blames() -> show.Reply:
         body.known_arguments()
         found = [{**row, "blamed_at": show.moment(row["blamed_at"])} for row in queue.blames()]
         return show.success({"blames": found})
 
     @views.post("/forgive")
-    def forgive() -> Response:
+    def forgive() -> show.Reply:
         asked = body.parse(models.Forgive)
         forgiven = queue.forgive(asked.worker_id, asked.task_type)
         if not forgiven:

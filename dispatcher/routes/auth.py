@@ -9,15 +9,19 @@ no page in a browser reaches the dispatcher by a name of its own (DNS rebinding)
 
 import hmac
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from flask import Flask, Response, g, redirect, request
 
 from dispatcher.config import is_loopback
-from dispatcher.errors import Forbidden, TooManyGuesses, Unauthorized
+from dispatcher.errors import Forbidden, ReadOnly, TooManyGuesses, Unauthorized
 from dispatcher.routes.guesses import Guesses
+
+Environ = Mapping[str, Any]  # of a WSGI request: each passes here, and Flask's objects for its headers cost much more
 
 OPEN_PATHS = frozenset({"/health"})
 LOGIN, LOGOUT = "/ui/login", "/ui/logout"
@@ -31,11 +35,11 @@ NOT_FOR_READERS = NO_LINKS  # nor for readers; what is in the file is more than 
 
 
 class Gate:
-    """The tokens, and what comes with them."""
+    """The tokens, and what comes with them; `local_only` where there is none, and only this machine is answered."""
 
-    def __init__(self, token: str, read_token: str = "") -> None:
+    def __init__(self, token: str, read_token: str = "", local_only: bool = False) -> None:
         self._tokens = {FULL: token.encode(), READ: read_token.encode()}
-        self._guesses = Guesses()
+        self._guesses, self._local_only = Guesses(), local_only
 
     def of_token(self, given: bytes) -> str | None:
         """What a token allows; compared on bytes, in constant time."""
@@ -43,19 +47,38 @@ class Gate:
             return FULL
         return READ if self._tokens[READ] and hmac.compare_digest(given, self._tokens[READ]) else None
 
-    def of_shown(self, given: bytes) -> str | None:
-        """What the token allows that the present request shows. Raises TooManyGuesses."""
-        address = request.remote_addr or ""
+    def of_shown(self, given: bytes, address: str) -> str | None:
+        """What the token allows that a request from there shows. Raises TooManyGuesses."""
         self._guesses.let(address)
         access = self.of_token(given)
         (self._guesses.was_right if access else self._guesses.was_wrong)(address)
         return access
 
-    def of_header(self) -> str | None:
-        """What the Authorization header allows. Raises TooManyGuesses."""
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+    def of_header(self, asked: Environ) -> str | None:
+        """What a request's Authorization header allows; everything where no token is set. Raises TooManyGuesses."""
+        if not self._tokens[FULL]:
+            return FULL
+        given = asked.get("HTTP_AUTHORIZATION", "").encode("utf-8", "surrogateescape")
         scheme, blank, token = given.partition(b" ")
-        return self.of_shown(token) if scheme == b"Bearer" and blank else None
+        return self.of_shown(token, asked.get("REMOTE_ADDR") or "") if scheme == b"Bearer" and blank else None
+
+    def refuse_foreign_pages(self, asked: Environ) -> None:
+        """Refuse what a page of another site sent, or a name of its own that leads here. Raises Forbidden."""
+        if (origin := asked.get("HTTP_ORIGIN")) is not None and _netloc(origin) != request.host:
+            raise Forbidden("Origin", "requests of other sites' pages are refused")
+        if asked.get("HTTP_SEC_FETCH_SITE") in ("cross-site", "same-site") and not _is_followed_link():
+            raise Forbidden("Sec-Fetch-Site", "requests of other sites' pages are refused")
+        if self._local_only and not _is_this_machine(asked.get("HTTP_HOST") or request.host):
+            raise Forbidden("Host", "without a token only this machine's own names are answered")
+
+    def let_program(self, asked: Environ) -> None:
+        """Let a request change something that no browser sent. Raises what says why not."""
+        self.refuse_foreign_pages(asked)
+        access = self.of_header(asked)
+        if access is None:
+            raise Unauthorized
+        if access == READ:
+            raise ReadOnly
 
     def of_cookie(self) -> str | None:
         """What the cookie allows."""
@@ -84,13 +107,13 @@ class Gate:
 
 def install(app: Flask, token: str, local_only: bool, read_token: str = "", read_only: bool = False) -> Gate:
     """Guard every route of the application; with `read_only` browsers change nothing."""
-    gate = Gate(token, read_token)
+    gate = Gate(token, read_token, local_only and not token)
 
     @app.before_request
     def guard() -> Response | None:
-        _refuse_foreign_pages(local_only and not token)
+        gate.refuse_foreign_pages(request.environ)
         is_open = request.path in OPEN_PATHS or request.path.startswith(OPEN_PAGES)
-        by_header = _by_header(gate, is_open) if token else FULL
+        by_header = _by_header(gate, is_open)
         g.access = by_header or gate.of_cookie()
         if read_only and g.access == FULL and (_is_page() or _from_browser()):
             g.access = READ
@@ -106,7 +129,7 @@ def install(app: Flask, token: str, local_only: bool, read_token: str = "", read
 
 def _by_header(gate: Gate, is_open: bool) -> str | None:
     try:
-        return gate.of_header()
+        return gate.of_header(request.environ)
     except TooManyGuesses:
         if is_open:  # says so little that it is not held up
             return None
@@ -144,19 +167,9 @@ def _from_browser() -> bool:
 def _refuse_changes(access: str, by_cookie: bool) -> None:
     harmless = request.method in SAFE or request.path == LOGOUT
     if access == READ and (not harmless or request.path in NOT_FOR_READERS):
-        raise Forbidden("read-only", "this access may look, and change nothing")
+        raise ReadOnly
     if by_cookie and request.method not in SAFE and HEADER not in request.headers:
         raise Forbidden(HEADER, "is required where a cookie says who asks")
-
-
-def _refuse_foreign_pages(local_only: bool) -> None:
-    asked = request.environ  # each request passes here, and the header objects cost ten times as much
-    if (origin := asked.get("HTTP_ORIGIN")) is not None and _netloc(origin) != request.host:
-        raise Forbidden("Origin", "requests of other sites' pages are refused")
-    if asked.get("HTTP_SEC_FETCH_SITE") in ("cross-site", "same-site") and not _is_followed_link():
-        raise Forbidden("Sec-Fetch-Site", "requests of other sites' pages are refused")
-    if local_only and not _is_this_machine(asked.get("HTTP_HOST") or request.host):
-        raise Forbidden("Host", "without a token only this machine's own names are answered")
 
 
 def _is_followed_link() -> bool:

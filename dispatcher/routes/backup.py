@@ -47,7 +47,7 @@ def blueprint(copies: Copies | None) -> Blueprint:
     views = Blueprint("backup", __name__)
 
     @views.get("/backup")
-    def get_backup() -> Response:
+    def get_backup() -> Response | show.Reply:
         if request.method == "HEAD":
             raise MethodNotAllowed(["GET"])  # nobody makes a copy to tell its size
         body.known_arguments("copy")

@@ -25,9 +25,10 @@ def read(limit: int = BODY_LIMIT) -> bytes:
     return body
 
 
-def parse(model: type[M]) -> M:
-    """The body as this model. Raises Invalid, Unsupported or TooLarge."""
-    return validate(model, parse_object())
+def parse(model: type[M], body: bytes | None = None) -> M:
+    """The body, that of the present request unless it is given, as this model. Raises Invalid, Unsupported or
+    TooLarge."""
+    return validate(model, parse_object(body))
 
 
 def nothing() -> None:
@@ -37,9 +38,10 @@ def nothing() -> None:
         raise Invalid("body", "this endpoint takes no fields")
 
 
-def parse_object() -> dict[str, Any]:
-    """The body as a JSON object. Raises Invalid or TooLarge."""
-    body = read()
+def parse_object(body: bytes | None = None) -> dict[str, Any]:
+    """The body, that of the present request unless it is given, as a JSON object. Raises Invalid or TooLarge."""
+    if body is None:
+        body = read()
     if not body:
         raise Invalid("", "the request needs a JSON body")
     try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint
 
 from dispatcher.errors import Invalid, NotFinal, NotFound, NotUnique
 from dispatcher.model import FINAL, State, TaskFilter
@@ -26,17 +26,17 @@ def blueprint(queue: Queue, defaults_ms: Mapping[State, int]) -> Blueprint:
     _one(views, queue)
 
     @views.post("/tasks/<any(cancel, retry, delete):action>")
-    def tasks(action: str) -> Response:
+    def tasks(action: str) -> show.Reply:
         order = _order(bulk.Action(action), body.parse(models.Bulk), queue.now().wall)
         return show.success(_done(bulk.run(queue, order), order))
 
     @views.get("/retention")
-    def get_retention() -> Response:
+    def get_retention() -> show.Reply:
         body.known_arguments()
         return show.success(_retention(queue, defaults_ms))
 
     @views.post("/retention")
-    def set_retention() -> Response:
+    def set_retention() -> show.Reply:
         asked = body.parse(models.Retention)
         given = {State(name.partition("_")[0]): getattr(asked, name) for name in asked.model_fields_set - {"queue"}}
         if not given:
@@ -49,23 +49,23 @@ def blueprint(queue: Queue, defaults_ms: Mapping[State, int]) -> Blueprint:
 
 def _one(views: Blueprint, queue: Queue) -> None:
     @views.post("/task/<int:task_id>/cancel")
-    def cancel(task_id: int) -> Response:
+    def cancel(task_id: int) -> show.Reply:
         body.nothing()
         return _verdict(task_id, queue.cancel([known(task_id)])[task_id])
 
     @views.post("/task/<int:task_id>/retry")
-    def retry(task_id: int) -> Response:
+    def retry(task_id: int) -> show.Reply:
         body.nothing()
         return _verdict(task_id, queue.retry([known(task_id)])[task_id])
 
     @views.patch("/task/<int:task_id>")
-    def edit(task_id: int) -> Response:
+    def edit(task_id: int) -> show.Reply:
         asked = body.parse(models.EditTask)
         row = queue.change(known(task_id), _edit(queue, task_id, asked))
         return show.success({"task_id": task_id, "status": row.state.value, "generation": row.generation})
 
     @views.delete("/task/<int:task_id>")
-    def delete(task_id: int) -> Response:
+    def delete(task_id: int) -> show.Reply:
         body.known_arguments("force")
         force = body.query_int("force", 0, 0, 1) == 1
         verdict = queue.remove(known(task_id), force)
@@ -74,7 +74,7 @@ def _one(views: Blueprint, queue: Queue) -> None:
         return _verdict(task_id, verdict)
 
 
-def _verdict(task_id: int, verdict: str) -> Response:
+def _verdict(task_id: int, verdict: str) -> show.Reply:
     if verdict == "not_found":
         raise NotFound(f"task {task_id}")
     if verdict == "not_final":

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint
 
 from dispatcher.errors import Invalid
 from dispatcher.model import End, LeaseName
@@ -27,7 +27,7 @@ def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
     views = Blueprint("classic", __name__)
 
     @views.post("/get-task")
-    def get_task() -> Response:
+    def get_task() -> show.Reply:
         asked = body.parse(ClassicClaim)
         types = None if asked.task_types is None else frozenset(asked.task_types)
         task = queue.claim_classic(asked.worker_id, types)
@@ -38,7 +38,7 @@ def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
         return show.plain({**found, "lease_id": lease_id, "attempt": task.attempt})
 
     @views.post("/submit-result")
-    def submit_result() -> Response:
+    def submit_result() -> show.Reply:
         asked = body.parse(ClassicReport)
         lease = None if asked.lease_id is None else LeaseName.parse(asked.lease_id)
         if asked.lease_id is not None and lease is None:
@@ -58,7 +58,7 @@ def _outcome(asked: ClassicReport) -> Outcome:
     return Outcome(NO_LEASE, End.COMPLETED, body.text_of(asked.model_extra or {}, "result"), run_ms=run_ms)
 
 
-def _told(asked: ClassicReport, verdict: Verdict, at: str | None) -> Response:
+def _told(asked: ClassicReport, verdict: Verdict, at: str | None) -> show.Reply:
     data = {"task_id": asked.task_id, "status": asked.status, "saved": verdict in SAVED, "timestamp": at}
     if verdict in SAVED:
         return show.success({**data, "verdict": verdict.value}, message="Result submitted successfully")

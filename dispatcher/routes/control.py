@@ -1,6 +1,6 @@
 """Control over tasks: cancelling them."""
 
-from flask import Blueprint, Response
+from flask import Blueprint
 
 from dispatcher.queue import Queue
 from dispatcher.routes import body, show
@@ -12,7 +12,7 @@ def blueprint(queue: Queue) -> Blueprint:
     views = Blueprint("control", __name__)
 
     @views.post("/cancel-tasks")
-    def cancel_tasks() -> Response:
+    def cancel_tasks() -> show.Reply:
         verdicts = queue.cancel(body.parse(TaskIds).task_ids)
         return show.success({"tasks": [{"task_id": i, "verdict": verdict} for i, verdict in verdicts.items()]})
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from flask import Blueprint, Response
+from flask import Blueprint
 
 from dispatcher.errors import NotAFile
 from dispatcher.routes import body, show
@@ -15,7 +15,7 @@ def blueprint(look: Callable[[], Found | None] | None) -> Blueprint:
     views = Blueprint("integrity", __name__)
 
     @views.get("/integrity")
-    def get_integrity() -> Response:
+    def get_integrity() -> show.Reply:
         body.known_arguments()
         seen = look() if look is not None else None
         if seen is None:

@@ -174,9 +174,8 @@ def _histogram(distribution: Distribution, reading: Reading) -> Metric:
     return family
 
 
-def count_requests(app: Flask) -> Totals:
-    """Count what an application answers from now on; an unknown path has the route `none`."""
-    totals = Totals()
+def count_requests(app: Flask, totals: Totals) -> Totals:
+    """Count what Flask answers from now on; an unknown path has the route `none`."""
 
     @app.after_request
     def count(response: Response) -> Response:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from flask import Blueprint, Response
+from flask import Blueprint
 
 from dispatcher.errors import NotFound
 from dispatcher.routes import body, show
@@ -25,13 +25,13 @@ def blueprint(moves: Moves) -> Blueprint:
     views = Blueprint("migrate", __name__)
 
     @views.post("/migrate")
-    def begin_move() -> Response:
+    def begin_move() -> show.Reply:
         asked = body.parse(Migrate)
         moves.begin(asked.to, asked.source, asked.dry_run)
         return show.success(moves.told() or {}, 202)
 
     @views.get("/migrate")
-    def get_move() -> Response:
+    def get_move() -> show.Reply:
         body.known_arguments()
         told = moves.told()
         if told is None:

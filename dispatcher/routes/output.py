@@ -1,6 +1,6 @@
 """What a task has logged."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, request
 
 from dispatcher.queue import Queue
 from dispatcher.queue.output import cursor_of, new_lines
@@ -13,7 +13,7 @@ def blueprint(queue: Queue) -> Blueprint:
     views = Blueprint("output", __name__)
 
     @views.get("/task/<int:task_id>/log")
-    def get_log(task_id: int) -> Response:
+    def get_log(task_id: int) -> show.Reply:
         body.known_arguments("after")
         row = queue.task(known(task_id))
         told = {"task_id": task_id, "status": row["status"], "attempts": row["attempts"]}

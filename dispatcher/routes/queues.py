@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, request
 
 from dispatcher.errors import Invalid, NotFound
 from dispatcher.model import QueueSettings, Rate
@@ -20,26 +20,26 @@ def blueprint(queue: Queue) -> Blueprint:
     views = Blueprint("queues", __name__)
 
     @views.get("/queues")
-    def get_queues() -> Response:
+    def get_queues() -> show.Reply:
         body.known_arguments()
         return show.success({"queues": [_shown(view) for view in queues.listed(queue)]})
 
     @views.get("/queues/<name>")
-    def get_queue(name: str) -> Response:
+    def get_queue(name: str) -> show.Reply:
         body.known_arguments()
         return _one(queue, name)
 
     @views.patch("/queues/<name>")
-    def change_queue(name: str) -> Response:
+    def change_queue(name: str) -> show.Reply:
         return _change(queue, name, _changes(body.parse(QueueChanges)))
 
     @views.post("/queues/<name>/pause")
-    def pause_queue(name: str) -> Response:
+    def pause_queue(name: str) -> show.Reply:
         _nothing_said()
         return _change(queue, name, {"paused": True})
 
     @views.post("/queues/<name>/resume")
-    def resume_queue(name: str) -> Response:
+    def resume_queue(name: str) -> show.Reply:
         _nothing_said()
         return _change(queue, name, {"paused": False})
 
@@ -52,14 +52,14 @@ def _nothing_said() -> None:
         body.parse(Nothing)
 
 
-def _change(queue: Queue, name: str, changes: dict[str, Any]) -> Response:
+def _change(queue: Queue, name: str, changes: dict[str, Any]) -> show.Reply:
     if not re.fullmatch(NAME.strip("^$"), name):
         raise Invalid("queue", "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")
     queues.configure(queue, name, changes)
     return _one(queue, name)
 
 
-def _one(queue: Queue, name: str) -> Response:
+def _one(queue: Queue, name: str) -> show.Reply:
     for view in queues.listed(queue):
         if view.settings.queue == name:
             return show.success(_shown(view))

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, request
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from common import json_profile
@@ -86,7 +86,7 @@ def blueprint(queue: Queue) -> Blueprint:
 
 def _add_views_of_all(views: Blueprint, queue: Queue, schedules: rules.Schedules) -> None:
     @views.get("/schedules")
-    def list_schedules() -> Response:
+    def list_schedules() -> show.Reply:
         body.known_arguments("limit", "after")
         limit = body.query_int("limit", 100, 1, PAGE) or PAGE
         found = schedules.page(_after(), limit)
@@ -95,7 +95,7 @@ def _add_views_of_all(views: Blueprint, queue: Queue, schedules: rules.Schedules
         return show.envelope(f'{{"schedules":[{texts}],"next_after":{last}}}')
 
     @views.post("/schedules")
-    def create_schedule() -> Response:
+    def create_schedule() -> show.Reply:
         asked = body.parse(NewSchedule)
         wanted = rules.Wanted(asked.name, _rule(asked), _task(queue, asked.task), asked.catch_up, asked.paused)
         if asked.dry_run:
@@ -106,26 +106,26 @@ def _add_views_of_all(views: Blueprint, queue: Queue, schedules: rules.Schedules
 
 def _add_views_of_one(views: Blueprint, queue: Queue, schedules: rules.Schedules) -> None:
     @views.get("/schedules/<name>")
-    def get_schedule(name: str) -> Response:
+    def get_schedule(name: str) -> show.Reply:
         body.known_arguments()
         return _shown(schedules.get(_known(name)))
 
     @views.patch("/schedules/<name>")
-    def change_schedule(name: str) -> Response:
+    def change_schedule(name: str) -> show.Reply:
         return _shown(schedules.change(_known(name), _changes(queue, body.parse(ScheduleChanges))))
 
     @views.delete("/schedules/<name>")
-    def delete_schedule(name: str) -> Response:
+    def delete_schedule(name: str) -> show.Reply:
         schedules.delete(_known(name))
         return show.success({"name": name, "deleted": True})
 
     @views.post("/schedules/<name>/run")
-    def run_schedule(name: str) -> Response:
+    def run_schedule(name: str) -> show.Reply:
         task_id, created = schedules.run(_known(name), body.parse(RunSchedule).idempotency_key)
         return show.success({"name": name, "task_id": task_id, "created": created}, 201 if created else 200)
 
 
-def _shown(schedule: Schedule, status: int = 200) -> Response:
+def _shown(schedule: Schedule, status: int = 200) -> show.Reply:
     return show.envelope(_text(schedule, {"next_ticks": _preview(schedule)}), status)
 
 

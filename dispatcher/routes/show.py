@@ -4,9 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import Any
-
-from flask import Response
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from common import json_profile
 from dispatcher.model import KEYED, Granted, Lane, Output
@@ -14,23 +13,32 @@ from dispatcher.queue.claim import Claimed
 
 ENDED = '{"task_id":%d,"task_type":"%s","queue":"%s","status":"%s","attempts":%d,"assigned_to":%s,"finished_at":"%s","run_seconds":%s,"task_data":%s%s%s}'  # noqa: E501  one line of JSON
 
+JSON: Mapping[str, str] = MappingProxyType({"Content-Type": "application/json"})
 SAME = ["task_id", "task_type", "queue", "status", "priority", "attempts", "max_attempts", "generation", "assigned_to"]
 
 
-def envelope(data: str, status: int = 200, message: str | None = None) -> Response:
+class Reply(NamedTuple):
+    """What a view answers with; Flask takes it as it is, and where Flask is left out it is soon written."""
+
+    text: str
+    status: int = 200
+    headers: Mapping[str, str] = JSON
+
+
+def envelope(data: str, status: int = 200, message: str | None = None) -> Reply:
     """A success whose `data` is JSON text."""
     note = f'"message":{json_profile.encode(message)},' if message else ""
-    return Response(f'{{"status":"success",{note}"data":{data}}}', status, mimetype="application/json")
+    return Reply(f'{{"status":"success",{note}"data":{data}}}', status)
 
 
-def success(data: Mapping[str, Any], status: int = 200, message: str | None = None) -> Response:
+def success(data: Mapping[str, Any], status: int = 200, message: str | None = None) -> Reply:
     """A success."""
     return envelope(json_profile.encode(data), status, message)
 
 
-def plain(body: Mapping[str, Any], status: int = 200) -> Response:
+def plain(body: Mapping[str, Any], status: int = 200) -> Reply:
     """A classic reply without envelope."""
-    return Response(json_profile.encode(body), status, mimetype="application/json")
+    return Reply(json_profile.encode(body), status)
 
 
 def moment(ms: int | None) -> str | None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, request
 
 from dispatcher.config import VERSION
 from dispatcher.model import State
@@ -20,12 +20,12 @@ def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
     started = time.monotonic()
 
     @views.get("/stats")
-    def stats() -> Response:
+    def stats() -> show.Reply:
         body.known_arguments()
         return show.envelope(json.dumps(_stats(queue), separators=(",", ":")))  # what workers told was checked then
 
     @views.get("/health")
-    def health() -> Response:
+    def health() -> show.Reply:
         body.known_arguments("ready")
         ready = queue.is_ready()
         told: dict[str, Any] = {"status": "healthy" if ready else "unhealthy", "service": "dispatcher"}
@@ -35,7 +35,7 @@ def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
         return show.plain(told, 200 if ready or "ready" not in request.args else 503)
 
     @views.get("/openapi.json")
-    def describe() -> Response:
+    def describe() -> show.Reply:
         from dispatcher.routes.api.document import document  # its many models are a tenth of the start-up time
 
         return show.plain(document())

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint
 
 from dispatcher.config import TASK_DATA_LIMIT
 from dispatcher.errors import Invalid, TooLarge, WebhooksOff
@@ -12,18 +12,19 @@ from dispatcher.queue import Queue
 from dispatcher.queue.options import Options
 from dispatcher.queue.submit import Submission
 from dispatcher.routes import body, show
+from dispatcher.routes.direct import Direct
 from dispatcher.routes.models import SubmitTask, SubmitTasks
 
 PLAIN = frozenset({"task_type", "task_data", "idempotency_key"})  # the fields of most tasks
 
 
-def blueprint(queue: Queue) -> Blueprint:
+def blueprint(queue: Queue, direct: Direct) -> Blueprint:
     """The views."""
     views = Blueprint("submit", __name__)
 
-    @views.post("/submit-task")
-    def submit_task() -> Response:
-        asked = body.parse(SubmitTask)
+    @direct.post(views, "/submit-task")
+    def submit_task(sent: bytes) -> show.Reply:
+        asked = body.parse(SubmitTask, sent)
         (task_id,), (created,) = queue.submitted([submission_of(queue, asked, "task_data")])
         if not created:
             data = {"task_id": task_id, "task_type": asked.task_type, "created": False}
@@ -35,9 +36,9 @@ def blueprint(queue: Queue) -> Blueprint:
             data["created"] = True
         return show.success(data, 201, "Task submitted successfully")
 
-    @views.post("/submit-tasks")
-    def submit_tasks() -> Response:
-        asked = body.parse(SubmitTasks).tasks
+    @direct.post(views, "/submit-tasks")
+    def submit_tasks(sent: bytes) -> show.Reply:
+        asked = body.parse(SubmitTasks, sent).tasks
         wanted = [submission_of(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked)]
         ids, created = queue.submitted(wanted)
         unique = {"created": created} if any(task.unique_key is not None for task in asked) else {}

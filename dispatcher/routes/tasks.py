@@ -8,6 +8,7 @@ from dispatcher.errors import Invalid, NotFound
 from dispatcher.model import State, TaskFilter
 from dispatcher.queue import Queue, why
 from dispatcher.routes import body, show
+from dispatcher.routes.direct import Direct
 from dispatcher.routes.models import NAME, WaitTasks
 
 PAGE = 500
@@ -15,19 +16,19 @@ MAX_ID = 2**53
 FILTERS = ("status", "queue", "task_type", "tag", "ids", "limit", "cursor")
 
 
-def blueprint(queue: Queue) -> Blueprint:
+def blueprint(queue: Queue, direct: Direct) -> Blueprint:
     """The views."""
     views = Blueprint("tasks", __name__)
 
     @views.get("/task/<int:task_id>")
-    def get_task(task_id: int) -> Response:
+    def get_task(task_id: int) -> show.Reply:
         body.known_arguments("wait")
         row = queue.task(known(task_id), body.query_seconds("wait", 25))
         told = {**row, "waiting_because": why.because(queue, row)}
         return show.envelope(show.task(told, queue.output(task_id)))
 
     @views.get("/task/<int:task_id>/result")
-    def get_result(task_id: int) -> Response:
+    def get_result(task_id: int) -> Response | show.Reply:
         body.known_arguments()
         row = queue.task(known(task_id))
         if row["sha256"] is not None:
@@ -35,10 +36,10 @@ def blueprint(queue: Queue) -> Blueprint:
             return Response(queue.result_parts(task_id), content_type=row["media_type"], headers=headers)
         if row["result"] is None:
             raise NotFound(f"result of task {task_id} ({row['status']})")
-        return Response(row["result"], mimetype="application/json")
+        return show.Reply(row["result"])
 
     @views.get("/tasks")
-    def get_tasks() -> Response:
+    def get_tasks() -> show.Reply:
         body.known_arguments(*FILTERS)
         limit = body.query_int("limit", 100, 1, PAGE) or PAGE
         wanted = _filter()
@@ -48,9 +49,9 @@ def blueprint(queue: Queue) -> Blueprint:
         cursor = f'"{last}"' if more else "null"
         return show.envelope(f'{{"tasks":{show.tasks(rows)},"next_cursor":{cursor}}}')
 
-    @views.post("/wait-tasks")
-    def wait_tasks() -> Response:
-        asked = body.parse(WaitTasks)
+    @direct.post(views, "/wait-tasks")
+    def wait_tasks(sent: bytes) -> show.Reply:
+        asked = body.parse(WaitTasks, sent)
         ended, still_open = queue.wait_tasks(asked.task_ids, asked.wait_seconds)
         return show.envelope(f'{{"tasks":[{",".join(map(show.ended, ended))}],"open":{still_open}}}')
 

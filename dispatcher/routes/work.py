@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, request
 from pydantic import TypeAdapter, ValidationError
 
 from common import json_profile
@@ -18,6 +18,7 @@ from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.uploads import bounded
 from dispatcher.routes import attempts, body, models, show
+from dispatcher.routes.direct import Direct
 
 PART_BYTES = 2**20
 PARTIAL_BYTES = 64 * 1024
@@ -27,20 +28,20 @@ Checked = tuple[Outcome | None, str, str]  # or else the verdict, and the reason
 STATUS = {status.value: status for status in End}
 
 
-def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
+def blueprint(queue: Queue, result_max_bytes: int, direct: Direct) -> Blueprint:
     """The views."""
     views = Blueprint("work", __name__)
     store_id = queue.store.store_id
 
-    @views.post("/get-tasks")
-    def get_tasks() -> Response:
-        asked = body.parse(models.Claim)
+    @direct.post(views, "/get-tasks")
+    def get_tasks(sent: bytes) -> show.Reply:
+        asked = body.parse(models.Claim, sent)
         answer = queue.claim(_claim(asked, asked.worker_id, asked.instance_id, asked.wait_seconds))
         return show.envelope(show.claimed(answer, store_id))
 
-    @views.post("/submit-results")
-    def submit_results() -> Response:
-        asked = body.parse(models.Report)
+    @direct.post(views, "/submit-results")
+    def submit_results(sent: bytes) -> show.Reply:
+        asked = body.parse(models.Report, sent)
         checked = _outcomes(asked.outcomes, store_id)
         then = _claim(asked.claim, asked.worker_id, asked.instance_id, 0) if asked.claim else None
         good = [bounded(outcome, result_max_bytes) for outcome, _, _ in checked if outcome is not None]
@@ -49,15 +50,15 @@ def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
         told = ",".join(_verdicts(asked.outcomes, checked, verdicts))
         return show.envelope(f'{{"verdicts":[{told}],"orders":{json_profile.encode(orders.as_dict())}{rest}}}')
 
-    @views.post("/heartbeat")
-    def heartbeat() -> Response:
-        value = body.parse_object()
+    @direct.post(views, "/heartbeat")
+    def heartbeat(sent: bytes) -> show.Reply:
+        value = body.parse_object(sent)
         if "instance_id" not in value:
             return _classic_heartbeat(queue, body.validate(models.ClassicHeartbeat, value))
         return _native_heartbeat(queue, store_id, body.validate(models.Heartbeat, value))
 
     @views.post("/report-death")
-    def report_death() -> Response:
+    def report_death() -> show.Reply:
         asked = body.parse(models.Death)
         recorded = queue.report_death(asked.store_id, _death(asked))
         return show.success({"verdict": "recorded", **recorded._asdict()} if recorded else {"verdict": "foreign"})
@@ -70,7 +71,7 @@ def upload_blueprint(queue: Queue, settings: DispatcherSettings) -> Blueprint:
     views = Blueprint("upload", __name__)
 
     @views.put("/result/<lease_id>")
-    def put_result(lease_id: str) -> Response:
+    def put_result(lease_id: str) -> show.Reply:
         body.known_arguments("store_id")
         name = LeaseName.parse(lease_id)
         if name is None:
@@ -243,7 +244,7 @@ def _partial(lease: models.ListedLease, field: str) -> str | None:
     return text if text is None or len(text.encode()) <= PARTIAL_BYTES else None
 
 
-def _native_heartbeat(queue: Queue, store_id: str, beat: models.Heartbeat) -> Response:
+def _native_heartbeat(queue: Queue, store_id: str, beat: models.Heartbeat) -> show.Reply:
     answer = queue.heartbeat(_heartbeat(beat))
     if beat.leaving and answer.taken and not beat.leases:
         queue.report_death(store_id, _farewell(beat))
@@ -251,7 +252,7 @@ def _native_heartbeat(queue: Queue, store_id: str, beat: models.Heartbeat) -> Re
     return show.success({**data, "store_id": store_id, "leases": answer.leases, "orders": answer.orders.as_dict()})
 
 
-def _classic_heartbeat(queue: Queue, beat: models.ClassicHeartbeat) -> Response:
+def _classic_heartbeat(queue: Queue, beat: models.ClassicHeartbeat) -> show.Reply:
     at = queue.heartbeat_classic(beat.worker_id, _text(beat.metadata, "metadata"))
     data = {"worker_id": beat.worker_id, "status": beat.status, "last_heartbeat": show.moment(at)}
     return show.success(data, message="Heartbeat received")

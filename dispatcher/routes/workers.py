@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint
 
 from dispatcher.errors import Invalid
 from dispatcher.queue import Queue
@@ -22,7 +22,7 @@ def blueprint(queue: Queue) -> Blueprint:
     views = Blueprint("workers", __name__)
 
     @views.get("/workers")
-    def get_workers() -> Response:
+    def get_workers() -> show.Reply:
         body.known_arguments()
         now = queue.now().wall
         with queue.store.read() as reader:
@@ -30,7 +30,7 @@ def blueprint(queue: Queue) -> Blueprint:
         return show.envelope(json.dumps({"workers": listed(queue, rows, now)}))
 
     @views.patch("/workers/<worker_id>")
-    def patch_worker(worker_id: str) -> Response:
+    def patch_worker(worker_id: str) -> show.Reply:
         asked = body.parse(WorkerOrder)
         if asked.when is not None and asked.state not in HURRIED:
             raise Invalid("when", "goes with the states sleep and stop alone")

@@ -42,6 +42,7 @@ from dispatcher.store.later import LaterOps, LaterReads
 from dispatcher.store.webhooks import HookOps, HookReads
 from dispatcher.store.writer import Serving
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -385,6 +386,9 @@ class Store(Protocol):
 
     def write(self, op: Callable[[Tx], T]) -> T:
         """Run one operation; return its answer after COMMIT, raise what it raised, Unavailable or StorageFull."""
+
+    def write_together(self, op: Callable[[Tx, Sequence[A]], Sequence[T]], asked: A) -> T:
+        """The same for what `op` does for many at once: who comes at the same time shares a run of it."""
 
     def read(self) -> AbstractContextManager[Reader]:
         """A reader for short reads."""

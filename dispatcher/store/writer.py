@@ -16,13 +16,14 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from dispatcher.errors import DispatcherError, Unavailable
 from dispatcher.meters import StoreMeters
 
 log = logging.getLogger("taskmill.writer")
+A = TypeVar("A")
 T = TypeVar("T")
 X = TypeVar("X", covariant=True)
 MAX_GROUP = 256
@@ -82,12 +83,13 @@ class Session(Protocol[X]):
 
 
 class _Call(Generic[T]):
-    """An operation on its way through the writer; the lock is a latch that opens once."""
+    """An operation on its way through the writer; the lock is a latch that opens once. What may be done together with
+    others has also `kind`, the same function for all of these, and what it is `asked`."""
 
-    __slots__ = ("answer", "error", "latch", "op")
+    __slots__ = ("answer", "asked", "error", "kind", "latch", "op")
 
-    def __init__(self, op: Callable[[Any], T]) -> None:
-        self.op = op
+    def __init__(self, op: Callable[[Any], T], kind: Callable[..., Any] | None = None, asked: Any = None) -> None:
+        self.op, self.kind, self.asked = op, kind, asked
         self.answer: T | None = None
         self.error: BaseException | None = None
         self.latch = threading.Lock()
@@ -118,7 +120,14 @@ class Writer(Generic[X]):
 
     def run(self, op: Callable[[X], T], even_frozen: bool = False) -> T:
         """The answer of `op`, once durable."""
-        call = _Call(op)
+        return self._made(_Call(op), even_frozen)
+
+    def run_together(self, op: Callable[[X, Sequence[A]], Sequence[T]], asked: A) -> T:
+        """What `op` answers to `asked`, once durable. What one group asks of the same `op` it does at once, an answer
+        for each; should that raise, each by itself."""
+        return self._made(_Call(lambda tx: op(tx, [asked])[0], op, asked))
+
+    def _made(self, call: _Call[T], even_frozen: bool = False) -> T:
         with self._door:
             if self._stopped:
                 raise Unavailable("the dispatcher is stopping")
@@ -191,8 +200,7 @@ class Writer(Generic[X]):
         serving, failure = None, None
         try:
             self._session.begin()
-            for call in group:
-                self._attempt(call)
+            self._attempt_all(group)
             serving = self._serve_waiting()
             began = time.perf_counter()
             if self._session.commit():
@@ -214,6 +222,35 @@ class Writer(Generic[X]):
         self.meters.group_sizes.add((operations,))
         for state, n in self._session.ends().items():
             self.meters.ended.add(state, n=n)
+
+    def _attempt_all(self, group: list[_Call[Any]]) -> None:
+        """Each operation, first those that nobody can share, then the others by their kinds."""
+        kinds: dict[Callable[..., Any], list[_Call[Any]]] = {}
+        for call in group:
+            if call.kind is None:
+                self._attempt(call)
+            else:
+                kinds.setdefault(call.kind, []).append(call)
+        for op, calls in kinds.items():
+            if len(calls) == 1 or not self._attempt_together(op, calls):
+                for call in calls:
+                    self._attempt(call)
+
+    def _attempt_together(self, op: Callable[..., Any], calls: list[_Call[Any]]) -> bool:
+        """Whether they could be done at once."""
+
+        def at_once(tx: Any) -> Any:
+            return op(tx, [call.asked for call in calls])
+
+        try:
+            answers = self._session.attempt(at_once)
+        except GroupFailed:
+            raise
+        except Exception:  # of one of them: by itself it will say so
+            return False
+        for call, answer in zip(calls, answers, strict=True):
+            call.answer, call.error = answer, None
+        return True
 
     def _attempt(self, call: _Call[Any]) -> None:
         call.error = None

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from store_kit import LEASE_S, ROUNDS, Mill, name, race
+from store_kit import LEASE_S, ROUNDS, Later, Mill, held_up, name, race, until
 
+from dispatcher.errors import KeyConflict
 from dispatcher.model import End, Granted, State
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.submit import Submission
@@ -208,6 +209,38 @@ def test_submits_of_a_key_at_once_make_one_task(mill: Mill) -> None:
     answers = race(*[lambda: mill.queue.submit([Submission("noop", "{}", key="k", digest=b"b")]) for _ in range(8)])
     assert len({ids[0] for ids in answers}) == 1
     assert len(mill.all_tasks()) == 1
+
+
+def test_submits_that_share_a_transaction_are_each_answered_for_themselves(mill: Mill) -> None:
+    keyed = [Submission("noop", "{}", key="k", digest=b"b")] * 2
+    twins = [Submission("noop", "{}", unique_key="u")] * 3
+    plain = [Submission("other", f"[{n}]", priority=n) for n in range(4)]
+    queued = mill.store._writer._calls.qsize  # type: ignore[attr-defined]
+    with held_up(mill.store):
+        laters = [Later(lambda s=s: mill.queue.submitted([s])) for s in (*keyed, *twins, *plain)]
+        until(lambda: queued() == len(laters))
+    ids = [later.answer().ids[0] for later in laters]
+    assert len(set(ids)) == 6
+    assert ids[0] == ids[1]
+    assert ids[2] == ids[3] == ids[4]
+    assert sorted(later.answer().created[0] for later in laters[2:5]) == [False, False, True]
+    assert {task["task_id"]: task["data"] for task in mill.all_tasks() if task["task_type"] == "other"} == {
+        task_id: s.data for task_id, s in zip(ids[5:], plain, strict=True)
+    }
+    assert mill.counts()["default", "other"] == {"pending": 4, "ready": 4}
+
+
+def test_a_conflict_among_submits_that_share_a_transaction_is_its_senders_alone(mill: Mill) -> None:
+    digests = [b"one", b"other"]
+    queued = mill.store._writer._calls.qsize  # type: ignore[attr-defined]
+    with held_up(mill.store):
+        at_odds = [Later(lambda d=d: mill.queue.submit([Submission("noop", "{}", key="k", digest=d)])) for d in digests]
+        others = [Later(mill.one) for _ in range(3)]
+        until(lambda: queued() == 5)
+    assert len({later.answer() for later in others}) == 3
+    until(lambda: all(later.done for later in at_odds))
+    assert [type(later.error) for later in at_odds if later.error] == [KeyConflict]
+    assert len(mill.all_tasks()) == 4
 
 
 def test_retry_racing_with_a_late_success_is_one_or_the_other(mill: Mill) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -154,6 +154,62 @@ def test_operation_that_raises_harms_nobody_in_its_group(writer: Writer[Any], se
     with pytest.raises(KeyError, match="mine"):
         failing.answer()
     assert sorted(session.durable[1:]) == [1, 2, 3]
+
+
+def doubled(tx: Any, asked: Sequence[int]) -> list[int]:
+    """Appends one list for all that are asked together; refuses 13."""
+    tx.append(list(asked))
+    if 13 in asked:
+        raise ValueError("unlucky")
+    return [2 * value for value in asked]
+
+
+def together(writer: Writer[Any], values: Sequence[int]) -> list[Later]:
+    return [Later(lambda v=v: writer.run_together(doubled, v)) for v in values]
+
+
+def test_what_may_be_done_together_is_and_each_has_its_answer(writer: Writer[Any], session: ListSession) -> None:
+    session.gate.clear()
+    adding(writer, "first")
+    assert session.committing.wait(PATIENCE)
+    asked = [5, 6, 7]
+    laters = together(writer, asked)
+    queued(writer, 3)
+    adding(writer, "else")
+    queued(writer, 4)
+    session.gate.set()
+    assert [later.answer() for later in laters] == [10, 12, 14]
+    first, alone, at_once = session.durable
+    assert [first, alone] == ["first", "else"]
+    assert sorted(at_once) == asked
+    assert session.groups == [1, 2]
+
+
+def test_of_those_together_one_that_raises_harms_no_other(writer: Writer[Any], session: ListSession) -> None:
+    session.gate.clear()
+    adding(writer, "first")
+    assert session.committing.wait(PATIENCE)
+    good, bad = together(writer, [1, 2]), together(writer, [13])
+    queued(writer, 3)
+    session.gate.set()
+    assert [later.answer() for later in good] == [2, 4]
+    with pytest.raises(ValueError, match="unlucky"):
+        bad[0].answer()
+    assert sorted(session.durable[1:]) == [[1], [2]]
+
+
+def test_those_together_are_asked_anew_when_the_group_runs_again(writer: Writer[Any], session: ListSession) -> None:
+    session.gate.clear()
+    session.chances = 1
+    laters = together(writer, [1])
+    assert session.committing.wait(PATIENCE)
+    laters += together(writer, [2, 3])
+    queued(writer, 2)
+    session.gate.set()
+    assert [later.answer() for later in laters] == [2, 4, 6]
+    assert session.rolled_back == 1
+    assert session.durable[0] == [1]
+    assert sorted(session.durable[1]) == [2, 3]
 
 
 def test_failed_commit_reaches_all_and_the_next_works(writer: Writer[Any], session: ListSession) -> None:

@@ -8,7 +8,7 @@ pool that is used up makes callers wait or fail, never hang.
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ from dispatcher.store.postgres.tx import PostgresTx
 from dispatcher.store.writer import Serving, Writer
 
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # each try of an outage would be a warning
+A = TypeVar("A")
 T = TypeVar("T")
 READERS = 8
 READER_WAIT_S = 3.0
@@ -91,6 +92,10 @@ class PostgresStore:
     def write(self, op: Callable[[PostgresTx], T]) -> T:
         """Run one operation durably."""
         return self._writer.run(op)
+
+    def write_together(self, op: Callable[[PostgresTx, Sequence[A]], Sequence[T]], asked: A) -> T:
+        """Run one operation durably, at once with others of its kind."""
+        return self._writer.run_together(op, asked)
 
     @contextmanager
     def read(self) -> Iterator[PostgresReader]:

@@ -5,7 +5,7 @@ import logging
 import os
 import queue
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from dispatcher.store.sqlite.tx import SqliteTx
 from dispatcher.store.writer import GroupFailed, Serving, Writer
 
 log = logging.getLogger("taskmill.store")
+A = TypeVar("A")
 T = TypeVar("T")
 READERS = 4
 # the steady clock is another one in each life of the dispatcher: what waits for a moment of it is looked at anew
@@ -84,6 +85,10 @@ class SqliteStore:
     def write(self, op: Callable[[SqliteTx], T]) -> T:
         """Run one operation durably."""
         return self._writer.run(op)
+
+    def write_together(self, op: Callable[[SqliteTx, Sequence[A]], Sequence[T]], asked: A) -> T:
+        """Run one operation durably, at once with others of its kind."""
+        return self._writer.run_together(op, asked)
 
     @contextmanager
     def read(self) -> Iterator[SqliteReader]:
