@@ -1,27 +1,78 @@
-"""urllib3's pool of kept connections, with the timeouts of a call, word of one that had died, and our errors."""
+"""Kept sockets to one dispatcher: what is sent and received within its time, and word of one that had died."""
 
-import http.client
+import errno
+import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple
+from urllib.parse import SplitResult
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, connection_from_url
-from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse, HTTPResponse
-
-from client.errors import BadReply, Unreachable
+from client.answers import Answer
 
 Body = bytes | BinaryIO | None
-_CHUNK = 64 * 1024  # of a file that is sent
+_PIECE = 64 * 1024  # bytes that are sent or received at a time
+_ENDED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # how sending learns that nobody reads any more
 
 
-class Stale(HTTPError):
+class Stale(ConnectionError):
     """A kept connection ended before the first byte of an answer, or its request was given up by another thread."""
+
+
+class Address(NamedTuple):
+    """Where a dispatcher listens; `connect_timeout` is in seconds."""
+
+    host: str
+    port: int
+    connect_timeout: float
+    tls: ssl.SSLContext | None
+
+    @classmethod
+    def of(cls, parts: SplitResult, connect_timeout: float, tls: ssl.SSLContext | None) -> "Address":
+        """That of a URL."""
+        port = (443 if tls else 80) if parts.port is None else parts.port
+        return cls((parts.hostname or "").replace("%25", "%"), port, connect_timeout, tls)  # %25: before a zone
+
+    def open(self) -> socket.socket:
+        """A new socket; raises OSError."""
+        try:
+            sock = socket.create_connection((self.host, self.port), self.connect_timeout)
+        except UnicodeError as error:  # of a label that is too long
+            raise OSError(f"{self.host} is no name of a host") from error
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return self.tls.wrap_socket(sock, server_hostname=self._certified) if self.tls else sock
+        except BaseException:
+            sock.close()
+            raise
+
+    @property
+    def _certified(self) -> str:
+        """The name in the certificate: without the dot of a full name, and the zone of an IPv6 address."""
+        return self.host.partition("%")[0].rstrip(".")
+
+
+class Request(NamedTuple):
+    """A head with its empty line, and what follows it; a file is sent from its start."""
+
+    head: bytes
+    body: Body
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it; the head and a small body in one, so that they go out together."""
+        if self.body is None:
+            yield self.head
+        elif isinstance(self.body, bytes):
+            yield from (self.head + self.body,) if len(self.body) <= _PIECE else (self.head, self.body)
+        else:
+            self.body.seek(0)
+            yield self.head
+            while piece := self.body.read(_PIECE):
+                yield piece
 
 
 class Unanswered(set["Connection"]):
@@ -35,49 +86,83 @@ class Unanswered(set["Connection"]):
             connection.give_up()
 
 
-class Connection(HTTPConnection):
-    """Connects within the pool's timeout and sends within the call's.
+class Connection:
+    """An open socket and the exchanges on it, one after the other.
 
-    `wire` is the socket of the answer, also when that is the last one and `sock` has gone. While it waits for an answer
-    it stands in `unanswered`.
+    While it waits for an answer it stands in `unanswered`.
     """
 
-    def __init__(self, *args: Any, unanswered: Unanswered, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._connect_timeout, self._kept = self.timeout, False
-        self._unanswered, self._given_up = unanswered, False
+    def __init__(self, sock: socket.socket, unanswered: Unanswered) -> None:
+        self._sock, self._unanswered = sock, unanswered
+        self._kept = self._given_up = False
+        self._deadline = 0.0
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
-    def connect(self) -> None:
-        """Opens the connection; raises what urllib3 does."""
-        self.timeout, timeout = self._connect_timeout, self.timeout
-        super().connect()
-        self.timeout, self._kept = timeout, False
-        self.sock.settimeout(timeout)
+    def ask(self, request: Request, timeout: float) -> Answer:
+        """The answer, of which the head is there at least. `timeout` is in seconds, for each piece that is sent and
+        for the whole answer. Raises Stale, Malformed or OSError, and is closed then."""
+        try:
+            sent = self._send(request, timeout)
+            self._deadline = time.monotonic() + timeout
+            answer = self._answer()
+        except BaseException:
+            self.close()
+            raise
+        self._kept, answer.keep_alive = True, answer.keep_alive and sent
+        return answer
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
-        """The head of the answer; raises Stale, or what urllib3 does."""
-        self.wire, self._deadline = self.sock, time.monotonic() + (self.timeout or 0.0)
+    def receive(self, answer: Answer, seconds: float | None = None) -> None:
+        """More of the answer, within these seconds, or its deadline. Raises Malformed or OSError."""
+        self._sock.settimeout(self._left() if seconds is None else seconds)
+        if data := self._sock.recv(_PIECE):
+            answer.feed(data)
+        else:
+            answer.end()
+
+    def give_up(self) -> None:
+        """Ends the wait for an answer, from another thread: `ask` raises Stale."""
+        self._given_up = True
+        with suppress(OSError):  # it has just ended
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # not that of TLS, which would read on in plain
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come unasked: neither bytes that would pass for an answer nor its end."""
+        return not self._poll.poll(0)
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._sock.close()
+
+    def _send(self, request: Request, timeout: float) -> bool:
+        """Whether all was taken: if not, an early answer may stand there already, and is worth reading."""
+        self._sock.settimeout(timeout)
+        try:
+            for piece in request.pieces():
+                self._sock.sendall(piece)
+        except OSError as error:
+            if not isinstance(error, _ENDED) and error.errno != errno.EPROTOTYPE:  # macOS, while a socket is closed
+                raise
+            return False
+        return True
+
+    def _answer(self) -> Answer:
+        answer = Answer()
         self._unanswered.add(self)
         try:
             if self._unanswered.over:  # looked at after the line above, so that either we see it or it sees us
                 self.give_up()
-            response = super().getresponse()
+            while not answer.headed:
+                self.receive(answer)
         except OSError as error:
-            if self._given_up or (self._kept and isinstance(error, ConnectionError)):
+            if self._given_up or (self._kept and not answer.begun and isinstance(error, ConnectionError)):
                 raise Stale(str(error)) from error
             raise
         finally:
             self._unanswered.discard(self)
-        self._kept = True
-        return response
+        return answer
 
-    def give_up(self) -> None:
-        """Ends the wait for an answer, from another thread: `getresponse` raises Stale."""
-        self._given_up = True
-        with suppress(OSError):  # it has just ended
-            socket.socket.shutdown(self.wire, socket.SHUT_RDWR)
-
-    def left(self) -> float:
+    def _left(self) -> float:
         """Seconds until the whole answer is due, never 0 (for a socket: 'do not block'); then raises TimeoutError."""
         seconds = self._deadline - time.monotonic()
         if seconds <= 0:
@@ -85,57 +170,52 @@ class Connection(HTTPConnection):
         return seconds
 
 
-class TlsConnection(Connection, HTTPSConnection):
-    """The same over TLS."""
+class Pool:
+    """Keeps up to `size` idle connections to one address, and gives the one first that was used last; more may be in
+    use. Safe for many threads."""
 
-    def send(self, data: Any) -> None:
-        """Sends; raises BrokenPipeError, upon which urllib3 reads the answer that may stand there already."""
-        try:
-            super().send(data)
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
-            raise BrokenPipeError(str(error)) from error
+    def __init__(self, address: Address, size: int, unanswered: Unanswered) -> None:
+        self._address, self._size, self._unanswered = address, size, unanswered
+        self._idle: list[Connection] = []
+        self._lock = threading.Lock()
 
+    def take(self) -> Connection:
+        """A kept connection that seems alive, else a new one. Raises OSError."""
+        while connection := self._last():
+            if connection.is_quiet():
+                return connection
+            connection.close()
+        return self.new()
 
-def new_pool(
-    url: str, size: int, connect_timeout: float, tls: ssl.SSLContext | None, unanswered: Unanswered
-) -> HTTPConnectionPool:
-    """A pool for the address in `url` that keeps up to `size` idle connections; more may be in use."""
-    options: dict[str, Any] = {"unanswered": unanswered, **({"ssl_context": tls} if tls else {})}
-    pool = connection_from_url(url, maxsize=size, timeout=connect_timeout, block=False, blocksize=_CHUNK, **options)
-    pool.ConnectionCls = TlsConnection if tls else Connection
-    return pool
+    def new(self) -> Connection:
+        """A new connection; raises OSError."""
+        if self._unanswered.over:
+            raise ConnectionError("given up for another dispatcher, which answers")
+        return Connection(self._address.open(), self._unanswered)
+
+    def put(self, connection: Connection, answer: Answer) -> None:
+        """Back from an exchange: kept if its answer was read to its end and leaves it open."""
+        if answer.whole and answer.keep_alive:
+            with self._lock:
+                if len(self._idle) < self._size:
+                    self._idle.append(connection)
+                    return
+        connection.close()
+
+    def close(self) -> None:
+        """Closes all idle connections; what comes back after this is not kept."""
+        with self._lock:
+            idle, self._idle, self._size = self._idle, [], 0
+        for connection in idle:
+            connection.close()
+
+    def _last(self) -> Connection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """A context that verifies certificate and host name, with the CA file if one is given."""
-    return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-
-
-def urlopen(
-    pool: HTTPConnectionPool, method: str, target: str, body: Body, headers: dict[str, str], timeout: float
-) -> BaseHTTPResponse:
-    """One attempt, whatever the status; a file is sent from its start. Raises Stale, or what urllib3 does."""
-    if body is not None and not isinstance(body, bytes):
-        body.seek(0)
-    plain: dict[str, Any] = {"retries": False, "redirect": False, "preload_content": False, "decode_content": False}
-    return pool.urlopen(method, target, body, headers, timeout=timeout, **plain)
-
-
-@contextmanager
-def translated(url: str, timeout: float) -> Iterator[None]:
-    """Raises urllib3's errors as Unreachable or BadReply."""
-    try:
-        yield
-    except (HTTPError, TimeoutError) as error:
-        cause = _cause(error)
-        if isinstance(cause, TimeoutError):
-            raise Unreachable(url, f"nothing within {timeout:g} s") from None
-        if isinstance(cause, (http.client.IncompleteRead, OSError)):
-            raise Unreachable(url, getattr(cause, "strerror", None) or str(cause)) from error
-        raise BadReply(url, f"not HTTP ({type(cause).__name__})") from error
-
-
-def _cause(error: Exception) -> Exception:
-    """What of the standard library stands under an error of urllib3; the error itself when nothing does."""
-    under = error.__cause__ or (error.args[-1] if error.args else None)
-    return under if isinstance(under, Exception) else error
+    context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,41 +1,41 @@
-"""One HTTP exchange with the dispatcher: urllib3's keep-alive pool, one attempt, a checked reply.
+"""One HTTP exchange with the dispatcher: a kept socket, one attempt, a checked reply.
 
 Nothing is read from the environment's proxy variables, no redirect is followed, and the token goes to the one
 address that was given.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from urllib3.exceptions import ClosedPoolError
-from urllib3.response import BaseHTTPResponse
-
 from client import envelope, urls
-from client.connections import Body, Connection, Stale, Unanswered, new_pool, tls_context, translated, urlopen
+from client.answers import Answer, Malformed
+from client.connections import Address, Body, Connection, Pool, Request, Stale, Unanswered, tls_context
 from client.errors import BadReply, Refused, TransportError, Unreachable
 from common import settings
 
 __all__ = ["BadReply", "Refused", "Stream", "Transport", "TransportError", "Unreachable"]
 
 MAX_REPLY = 80 * 1024 * 1024
-_CHUNK = 64 * 1024
+_VALUE = re.compile(r"[ -~]*")  # of a header
+_ZONE = re.compile(r"%[^]]*")  # of an IPv6 address: it means something on this machine only
 
 
 class Stream:
     """The body of a reply, piece by piece; `size` in bytes where the dispatcher named it."""
 
-    def __init__(self, reply: "_Reply") -> None:
-        self.media_type: str = reply.response.headers.get("Content-Type") or "application/octet-stream"
-        self.size: int | None = reply.response.length_remaining
-        self.headers: Mapping[str, str] = reply.response.headers
-        self._reply = reply
+    def __init__(self, reply: "_Reply", timeout: float) -> None:
+        self.media_type: str = reply.answer.headers.get("Content-Type") or "application/octet-stream"
+        self.size: int | None = reply.answer.size
+        self.headers: Mapping[str, str] = reply.answer.headers
+        self._reply, self._timeout = reply, timeout
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._reply.chunks()
+        return self._reply.pieces(self._timeout)
 
 
 class Pieces(Protocol):
@@ -84,9 +84,10 @@ class Transport:
         self.url = url.rstrip("/")
         parts = urls.parts(self.url)
         self._prefix = parts.path
-        self._headers = _fixed_headers(token)
+        self._headers = f"Host: {_ZONE.sub('', parts.netloc)}\r\n{_fixed_headers(token)}"
         tls = tls_context(ca_file or _ca_setting()) if parts.scheme == "https" else None
-        self._new_pool = partial(new_pool, self.url, pool_size, connect_timeout, tls)
+        self._address = Address.of(parts, connect_timeout, tls)
+        self._pool_size = pool_size
         self._begin()
 
     def call(
@@ -104,16 +105,17 @@ class Transport:
         seconds: for sending (each piece of a file), and again for the whole answer. Raises Unreachable, BadReply,
         Refused.
         """
-        with self._exchange(method, path, body, timeout, content_type) as reply:
+        with self._ask(self._request(method, path, body, content_type), timeout) as reply:
+            reply.raise_for_status()
             text = reply.read()
         return envelope.data(self.url, path, text)
 
     @contextmanager
     def stream(self, path: str, *, timeout: float) -> Iterator[Stream]:
         """GET whose body is read by iterating; `timeout` seconds for each piece. Raises as `call` does."""
-        with self._exchange("GET", path, None, timeout) as reply:
-            reply.piecewise = True
-            yield Stream(reply)
+        with self._ask(self._request("GET", path), timeout) as reply:
+            reply.raise_for_status()
+            yield Stream(reply, timeout)
 
     def renew(self) -> None:
         """The dispatcher answers again after a silence: what still waits for an answer on an older socket, which may
@@ -139,88 +141,110 @@ class Transport:
 
     def _begin(self) -> None:
         self._unanswered = Unanswered()
-        self._pool = self._new_pool(self._unanswered)
+        self._pool = Pool(self._address, self._pool_size, self._unanswered)
 
-    @contextmanager
-    def _exchange(
-        self, method: str, path: str, body: Body, timeout: float, content_type: str = ""
-    ) -> Iterator["_Reply"]:
-        """A reply whose status is a success; its socket goes back to the pool when its body was read."""
-        target = self._prefix + path
-        if not path.startswith("/") or not urls.PLAIN.fullmatch(target):
+    def _request(self, method: str, path: str, body: Body = None, content_type: str = "") -> Request:
+        if not path.startswith("/"):
             raise ValueError(f"not a path: {path!r}")
-        headers = self._headers if body is None else {**self._headers, **_body_headers(body, content_type)}
-        with translated(self.url, timeout):
-            response = self._send(method, target, body, headers, timeout)
-        with closing(response):
-            reply = _Reply(self.url, response, timeout)
-            _raise_for_status(reply)
-            yield reply
+        if body is None:
+            return Request(_head(method, self._prefix + path, self._headers) + b"\r\n", None)
+        head = _head(method, self._prefix + path, self._headers, content_type)
+        return Request(b"%sContent-Length: %d\r\n\r\n" % (head, _size(body)), body)
 
-    def _send(self, *request: Any) -> BaseHTTPResponse:
+    def _ask(self, request: Request, timeout: float) -> "_Reply":
+        """Raises Unreachable or BadReply."""
         try:
-            return urlopen(self._pool, *request)
-        except (Stale, ClosedPoolError):
-            if self._unanswered.over:
-                raise Unreachable(self.url, "given up for another dispatcher, which answers") from None
-            # Stale: the dispatcher had closed this idle socket, or `renew`. Every request of ours is idempotent by
-            # name, so it is sent once more, on a new socket.
-            with self._new_pool(self._unanswered) as own:  # closed before its socket comes back: that is not kept
-                return urlopen(own, *request)
+            connection = self._pool.take()
+            try:
+                answer = connection.ask(request, timeout)
+            except Stale:
+                # The dispatcher had closed this idle socket, or `renew`. Every request of ours is idempotent by name,
+                # so it is sent once more, on a new socket.
+                connection = self._pool.new()
+                answer = connection.ask(request, timeout)
+        except (OSError, Malformed) as error:
+            raise _named(error, self.url, timeout) from error
+        return _Reply(self.url, self._pool, connection, answer, timeout)
 
 
 class _Reply:
-    """A reply whose head was read; its body has the deadline of the connection, or `timeout` for each piece."""
+    """An answer whose head was read. At its exit the socket goes back to the pool, if the body was read."""
 
-    def __init__(self, url: str, response: BaseHTTPResponse, timeout: float) -> None:
-        self.url, self.response, self.piecewise = url, response, False
-        self._timeout = timeout
+    def __init__(self, url: str, pool: Pool, connection: Connection, answer: Answer, timeout: float) -> None:
+        self.answer = answer
+        self._url, self._pool, self._connection, self._timeout = url, pool, connection, timeout
 
-    def chunks(self) -> Iterator[bytes]:
-        while chunk := self._chunk():
-            yield chunk
+    def __enter__(self) -> "_Reply":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.put(self._connection, self.answer)
+
+    def raise_for_status(self) -> None:
+        """Raises Refused, or BadReply for a redirect."""
+        status = self.answer.status
+        if 300 <= status < 400:
+            raise BadReply(self._url, f"a redirect (HTTP {status}) to {self.answer.headers.get('Location')}")
+        if status >= 400:
+            raise envelope.refusal(status, self.read(), self.answer.headers.get("Retry-After"))
+
+    def pieces(self, seconds: float | None = None) -> Iterator[bytes]:
+        """The body as it comes: each piece within these seconds, or all of it by the deadline of the call."""
+        while True:
+            if piece := self.answer.taken():
+                yield piece
+            if self.answer.whole:
+                return
+            try:
+                self._connection.receive(self.answer, seconds)
+            except (OSError, Malformed) as error:
+                raise _named(error, self._url, self._timeout) from error
 
     def read(self) -> bytes:
         """The whole body; raises BadReply when it is too large."""
         parts, size = [], 0
-        announced = self.response.length_remaining or 0
-        for chunk in self.chunks() if announced <= MAX_REPLY else ():
-            parts.append(chunk)
-            size += len(chunk)
+        announced = 0 if self.answer.whole else self.answer.size or 0
+        for piece in self.pieces() if announced <= MAX_REPLY else ():
+            parts.append(piece)
+            size += len(piece)
             if size > MAX_REPLY:
                 break
         if max(size, announced) > MAX_REPLY:
-            raise BadReply(self.url, f"an answer of more than {MAX_REPLY // 2**20} MiB")
+            raise BadReply(self._url, f"an answer of more than {MAX_REPLY // 2**20} MiB")
         return b"".join(parts)
 
-    def _chunk(self) -> bytes:
-        with translated(self.url, self._timeout):
-            connection = self.response.connection  # None: all was read, and the socket may serve others already
-            if isinstance(connection, Connection):
-                connection.wire.settimeout(self._timeout if self.piecewise else connection.left())
-            return self.response.read1(_CHUNK)
+
+def _named(error: Exception, url: str, timeout: float) -> TransportError:
+    """What goes wrong on a connection, as a user is told."""
+    if isinstance(error, Malformed):
+        return BadReply(url, f"not HTTP ({error})")
+    if isinstance(error, TimeoutError):
+        return Unreachable(url, f"nothing within {timeout:g} s")
+    return Unreachable(url, getattr(error, "strerror", None) or str(error))
 
 
-def _raise_for_status(reply: _Reply) -> None:
-    status, headers = reply.response.status, reply.response.headers
-    if 300 <= status < 400:
-        raise BadReply(reply.url, f"a redirect (HTTP {status}) to {headers.get('Location')}")
-    if status >= 400:
-        raise envelope.refusal(status, reply.read(), headers.get("Retry-After"))
+@lru_cache(256)  # a worker asks for the same few again and again
+def _head(method: str, target: str, headers: str, content_type: str | None = None) -> bytes:
+    """The request line and the headers, without the length of a body and the empty line."""
+    if not urls.PLAIN.fullmatch(target):
+        raise ValueError(f"not a path: {target!r}")
+    if not urls.PLAIN.fullmatch(method) or not _VALUE.fullmatch(content_type or ""):
+        raise ValueError(f"not a method and a media type: {method!r}, {content_type!r}")
+    described = "" if content_type is None else f"Content-Type: {content_type}\r\n"
+    return f"{method} {target} HTTP/1.1\r\n{headers}{described}".encode("ascii")
 
 
-def _fixed_headers(token: str | None) -> dict[str, str]:
-    headers = {"Accept-Encoding": "identity", "User-Agent": "taskmill"}
+def _fixed_headers(token: str | None) -> str:
+    headers = "Accept-Encoding: identity\r\nUser-Agent: taskmill\r\n"
     if token is None:
         return headers
     if not urls.PLAIN.fullmatch(token):
         raise ValueError("the token must be printable ASCII without spaces")
-    return {**headers, "Authorization": f"Bearer {token}"}
+    return f"{headers}Authorization: Bearer {token}\r\n"
 
 
-def _body_headers(body: bytes | BinaryIO, content_type: str) -> dict[str, str]:
-    size = len(body) if isinstance(body, bytes) else body.seek(0, 2)
-    return {"Content-Type": content_type, "Content-Length": str(size)}
+def _size(body: bytes | BinaryIO) -> int:
+    return len(body) if isinstance(body, bytes) else body.seek(0, 2)
 
 
 def _ca_setting() -> Path | None:

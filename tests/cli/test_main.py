@@ -107,7 +107,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(line: str) -> None:
     told = subprocess.run(
         [sys.executable, "-c", script, *line.split()], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    heavy = {"rich", "urllib3", "apsw", "psycopg", "pydantic", "flask", "requests", "dispatcher.queue"}
+    heavy = {"rich", "httptools", "apsw", "psycopg", "pydantic", "flask", "requests", "dispatcher.queue"}
     assert heavy & set(told.stderr.split()) == set()
 
 

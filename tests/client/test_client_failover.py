@@ -271,8 +271,9 @@ def test_a_claim_that_waits_in_a_black_hole_follows_the_heartbeat(farm: Farm) ->
 
 
 def test_a_claim_that_is_about_to_wait_there_follows_too(server: Server) -> None:
-    server.answer(SILENCE)
+    server.answer(success(1), SILENCE)
     left = Transport(server.url)
+    left.call("GET", "/stats")
     left._unanswered.over = True  # as `retire`, which looked before this call stood among those that wait
     with pytest.raises(Unreachable, match="given up for another dispatcher"):
         left.call("POST", "/get-tasks", b"{}", timeout=30)
