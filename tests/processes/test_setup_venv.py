@@ -1,0 +1,48 @@
+"""Which Python setup_venv.sh takes: that of the PATH, unless it is slow and the system's own one is not."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SYSTEM = "/usr/bin/python3"
+SUITS = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the script in a project that needs nothing, beside a python3 that says it is a plain build."""
+    shutil.copy(ROOT / "setup_venv.sh", tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    shim = tmp_path / "bin" / "python3"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\ncase "$2" in *CONFIG_ARGS*) exit 0;; esac\nexec {sys.executable} "$@"\n')
+    shim.chmod(0o755)
+    return tmp_path
+
+
+def set_up(project: Path, **more: str) -> tuple[str, str]:
+    """What it says, and whose the venv is: the folder of its Python."""
+    path = f"{project / 'bin'}:{os.environ['PATH']}"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHON"} | {"PATH": path, **more}
+    ended = subprocess.run(
+        ["bash", str(project / "setup_venv.sh")], env=env, capture_output=True, text=True, timeout=120, check=True
+    )
+    return ended.stderr, (project / ".venv" / "pyvenv.cfg").read_text().partition("\n")[0].removeprefix("home = ")
+
+
+def test_the_systems_python_is_taken_where_that_of_the_path_is_slow(project: Path) -> None:
+    told, home = set_up(project)
+    suits = subprocess.run([SYSTEM, "-c", SUITS], check=False, capture_output=True).returncode == 0
+    assert (f"taking {SYSTEM}; {project / 'bin' / 'python3'} was built without" in told) == suits
+    assert home == "/usr/bin" or not suits
+
+
+def test_who_names_a_python_gets_it(project: Path) -> None:
+    told, home = set_up(project, PYTHON=str(project / "bin" / "python3"))
+    assert "taking" not in told
+    assert home == str(Path(sys.executable).parent) or home == str(project / "bin")
