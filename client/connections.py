@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -178,6 +179,7 @@ class Pool:
         self._address, self._size, self._unanswered = address, size, unanswered
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
+        weakref.finalize(self, _close_all, self._idle)  # for who forgets to close a client
 
     def take(self) -> Connection:
         """A kept connection that seems alive, else a new one. Raises OSError."""
@@ -205,13 +207,17 @@ class Pool:
     def close(self) -> None:
         """Closes all idle connections; what comes back after this is not kept."""
         with self._lock:
-            idle, self._idle, self._size = self._idle, [], 0
-        for connection in idle:
-            connection.close()
+            self._size = 0
+            _close_all(self._idle)
 
     def _last(self) -> Connection | None:
         with self._lock:
             return self._idle.pop() if self._idle else None
+
+
+def _close_all(idle: list[Connection]) -> None:
+    while idle:
+        idle.pop().close()
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:

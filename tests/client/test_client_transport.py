@@ -1,6 +1,7 @@
 """One exchange: what it returns, what it raises, and which connection it uses."""
 
 import contextlib
+import gc
 import io
 import socket
 import threading
@@ -27,6 +28,12 @@ def test_a_success_envelope_gives_its_data(server: Server, transport: Transport)
     assert seen.headers["content-type"] == "application/json"
     assert seen.headers["authorization"] == "Bearer s3cret"
     assert seen.headers["host"] == server.url.removeprefix("http://")
+
+
+def test_a_client_that_is_forgotten_leaves_no_socket_open(server: Server) -> None:
+    server.answer(success(1))
+    assert Transport(server.url).call("GET", "/anything") == 1
+    gc.collect()  # a socket that is still open would warn now
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 0])

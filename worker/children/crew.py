@@ -176,7 +176,8 @@ class Crew:
     def _end_for_memory(self, child: ChildProcess, used: int) -> None:
         assert child.current is not None
         limit = child.current.task.memory_mb
-        ending = Ending("failed", f"out of memory: it used {used // MIB} MiB, the limit is memory_mb = {limit}", True)
+        figure = math.ceil(used / MIB)  # more than the limit, whatever is behind the point
+        ending = Ending("failed", f"out of memory: it used {figure} MiB, the limit is memory_mb = {limit}", True)
         child.current.ending = child.current.ending or ending
         self._sharing.take_back(child)
         child.kill()
