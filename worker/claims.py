@@ -26,6 +26,7 @@ MAX_TASKS = 1000  # in one claim, see DESIGN section 5
 LONGEST_WAIT = 25.0  # seconds
 _ANSWER_TIME = 10.0  # seconds that a claim's answer may take beyond its wait
 _UNDER_WAY = 0.02  # seconds between looks whether a claim beside was answered
+_AT_LEISURE = 0.1  # seconds between looks whether the children still have enough; a report that is due does not wait for it
 _LEFT = 1.0  # seconds in which a dispatcher that was left may still answer what waits there
 _FLOW = 0.2  # seconds that one full report reply keeps the claimer off
 FLOOD = 400  # tasks in an answer that make a flood, and the least that is asked for in one
@@ -78,6 +79,7 @@ class Claims:
         self.blocked = False  # set by the reporter: outcomes cannot be made durable, or too many wait
         self._stopping, self._stops = threading.Lock(), set[bool]()  # the orders to stop that were passed on
         self.on_stop: Callable[[bool], None] = lambda now: None
+        self.on_dry: Callable[[], None] = lambda: None  # nothing holds the claimer off any more
         self.note_store: Callable[[str], None] = lambda store_id: None
 
     def serve(self, task_types: list[str]) -> None:
@@ -160,8 +162,9 @@ class Claims:
         """
         if self._flooded():
             return 0.0 if self.room() >= FLOOD and self._leases.unreported() < _UNREPORTED else _MORE_ROOM
-        fed = self._fed_until > self._clock() or self.leisurely()
-        return _UNDER_WAY if fed or self._leases.claiming() else 0.0
+        if self._leases.claiming():
+            return _UNDER_WAY
+        return max(self._fed_until - self._clock(), _AT_LEISURE if self.leisurely() else 0.0, 0.0)
 
     def body(self, claim: Claim) -> dict[str, Any]:
         """The claim as a report carries it; by itself it names worker and instance, too."""
@@ -209,8 +212,11 @@ class Claims:
         return len(tasks)
 
     def fed(self, claim: Claim, count: int) -> None:
-        """A report's claim brought `count` tasks. All it asked for: there is more where they came from."""
+        """A report's claim brought `count` tasks. All it asked for: there is more where they came from. Fewer: from
+        now on somebody must wait for work."""
         self._fed_until = self._clock() + _FLOW if 0 < claim.max_tasks <= count else 0.0
+        if not self._fed_until:
+            self.on_dry()
 
     def obey(self, orders: Any) -> None:
         """Follows the orders of any reply."""

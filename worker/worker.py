@@ -147,6 +147,7 @@ class Worker:
     def _connect(self) -> None:
         claimer = Claimer(self._settings, self._leases, self._claims, self._heartbeat.confirm, self._renew)
         claiming = Loop("claimer", claimer.step)
+        self._claims.on_dry = claiming.wake
         reporting = Loop("reporter", self._reporter.step, at_end=self._reporter.close)
         beating = Loop("heartbeat", self._heartbeat.step)
         watching = Loop("handlers", self._watch.step)

@@ -244,16 +244,29 @@ def test_a_replaced_wait_is_no_reason_to_pause(bench: Bench, claimer: Claimer) -
 def test_the_claimer_holds_off_while_reports_bring_all_the_work(bench: Bench, claimer: Claimer) -> None:
     full = bench.leases.open_claim(2, 0)
     bench.claims.take(full, claimed([]))
+    woken: list[int] = []
+    bench.claims.on_dry = lambda: woken.append(1)
     bench.claims.fed(full, 2)
-    assert claimer.step() == pytest.approx(0.02)
+    assert claimer.step() == pytest.approx(0.2)
     assert numbers(bench) == []
     bench.clock.now += 0.21
     claimer.step()
     assert len(numbers(bench)) == 1
     bench.claims.fed(full, 2)
+    assert not woken
     bench.claims.fed(full, 1)  # the queue has run dry: somebody must wait for work
+    assert woken
     claimer.step()
     assert len(numbers(bench)) == 2
+
+
+def test_the_claimer_looks_now_and_then_while_the_children_have_enough(bench: Bench, claimer: Claimer) -> None:
+    bench.runner.busy = True
+    assert claimer.step() == pytest.approx(0.1)
+    assert numbers(bench) == []
+    bench.runner.busy = False
+    claimer.step()
+    assert len(numbers(bench)) == 1
 
 
 def test_the_same_room_is_not_asked_for_twice(bench: Bench, claimer: Claimer) -> None:
