@@ -78,18 +78,44 @@ class LeaseName(NamedTuple):
         return cls(int(found[1]), int(found[2], 16)) if found else None
 
 
-class NewTask(NamedTuple):
-    """A task as it is submitted, checked and with every default filled in; `data` is JSON text."""
+class TaskTerms(NamedTuple):
+    """What many tasks of a submit have in common."""
 
     lane_id: int
-    data: str
     priority: int
     run_at: int
     max_attempts: int
     timeout_ms: int | None
+
+
+class NewTask(NamedTuple):
+    """A task as it is submitted, checked and with every default filled in; `data` is JSON text. Tasks on the same terms
+    share the object."""
+
+    terms: TaskTerms
+    data: str
     tags: tuple[str, ...]
     options: str | None = None  # what it rarely asks for, as JSON text; None when nothing
     key: str | None = None  # what it shares with others, in a lane of tasks with keys
+
+
+class EndedTask(NamedTuple):
+    """What a task ended in; `data` and `result` are JSON text, an uploaded result is told by its bytes and hash."""
+
+    task_id: int
+    task_type: str
+    queue: str
+    state: str
+    attempts: int
+    finished_at: int
+    worker_id: str | None
+    data: str
+    result: str | None
+    run_ms: int | None
+    bytes: int | None
+    sha256: str | None
+    media_type: str | None
+    error: str | None
 
 
 class TaskRow(NamedTuple):

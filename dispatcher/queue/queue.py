@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from dispatcher.clock import Now
 from dispatcher.errors import NotFound
 from dispatcher.meters import Totals
-from dispatcher.model import Granted, LeaseName, Orders, State, TaskRow, Upload
+from dispatcher.model import EndedTask, Granted, LeaseName, Orders, State, TaskRow, Upload
 from dispatcher.queue import control, death, retention, uploads, webhooks, workers
 from dispatcher.queue.asks import Asks
 from dispatcher.queue.attempts import AttemptControl
@@ -310,7 +310,7 @@ class Queue(Upkeep, AttemptControl, Reads):
             raise NotFound(f"task {task_id}")
         return found
 
-    def wait_tasks(self, ids: Sequence[int], wait_s: float) -> tuple[list[dict[str, Any]], int]:
+    def wait_tasks(self, ids: Sequence[int], wait_s: float) -> tuple[list[EndedTask], int]:
         """Those of the tasks that have ended, as many as fit an answer, and how many are still open; waits up to
         `wait_s` for the first end while any is open. The next ends are gathered for as long again, at most a moment,
         so that a client that waits for a thousand does not come back for each."""
@@ -332,7 +332,7 @@ class Queue(Upkeep, AttemptControl, Reads):
                 waited = time.monotonic() - began
                 watch.wait(open_, min(GATHER_S, waited, max(0.0, allowed - waited)))
 
-    def _ended_of(self, ids: Sequence[int]) -> tuple[list[dict[str, Any]], int]:
+    def _ended_of(self, ids: Sequence[int]) -> tuple[list[EndedTask], int]:
         with self.store.read() as reader:
             ended = reader.outcomes(ids, ANSWER_BYTES)
             return ended, reader.count_open(ids) if len(ended) < len(set(ids)) else 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dispatcher.errors import KeyConflict
-from dispatcher.model import KEYED, NewTask
+from dispatcher.model import KEYED, NewTask, TaskTerms
 from dispatcher.queue import deadlines, unique
 from dispatcher.queue.defaults import NOTHING, Defaults
 from dispatcher.queue.terms import Terms
@@ -99,19 +99,24 @@ def _answer(submission: Submission, task_id: int, digest: bytes) -> tuple[int, b
 
 def _insert(tx: Tx, fresh: Sequence[Submission], terms: Terms, defaults: Defaults) -> Sequence[int]:
     """Store new tasks, and begin their limits of time; their ids."""
-    new = [_new_task(tx, s, terms, defaults) for s in fresh]
+    on_terms: dict[tuple[object, ...], TaskTerms] = {}
+    new = []
+    for s in fresh:
+        asked = (s[0], s[2:8], s.requires, s.limit_key is None)  # all that the terms are made of
+        if (shared := on_terms.get(asked)) is None:
+            shared = on_terms[asked] = _terms(tx, s, terms, defaults)
+        new.append(NewTask(shared, s.data, s.tags, unique.named(s.options, s.unique_key), s.limit_key))
     ids = tx.insert(new)
     if any(task.options for task in new):
-        deadlines.begin(tx, [(i, 1, task.run_at, task.options) for i, task in zip(ids, new, strict=True)])
+        deadlines.begin(tx, [(i, 1, task.terms.run_at, task.options) for i, task in zip(ids, new, strict=True)])
     return ids
 
 
-def _new_task(tx: Tx, s: Submission, terms: Terms, defaults: Defaults) -> NewTask:
+def _terms(tx: Tx, s: Submission, terms: Terms, defaults: Defaults) -> TaskTerms:
     run_at = s.run_at if s.run_at is not None else tx.now.wall + (s.delay_ms or 0)
     requires = tuple(sorted(set(s.requires))) if s.requires else ()
     lane_id = tx.lane(s.queue, s.task_type, requires if s.limit_key is None else (KEYED, *requires))
     of_type = defaults.of(s.task_type)
     attempts = s.max_attempts or of_type.max_attempts or terms.max_attempts
     timeout = of_type.timeout_ms if s.timeout_ms is None else s.timeout_ms
-    options = unique.named(s.options, s.unique_key)
-    return NewTask(lane_id, s.data, s.priority, run_at, attempts, timeout, s.tags, options, s.limit_key)
+    return TaskTerms(lane_id, s.priority, run_at, attempts, timeout)

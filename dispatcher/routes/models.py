@@ -18,6 +18,7 @@ from pydantic import (
     WithJsonSchema,
     create_model,
 )
+from typing_extensions import TypedDict
 
 from dispatcher import outward
 from dispatcher.config import TEN_YEARS
@@ -139,6 +140,15 @@ class QueueChanges(Strict):
 
 class Nothing(Strict):
     """An empty object, where a path says it all."""
+
+
+class PlainTask(TypedDict):
+    """What most tasks of a bulk submit are: these fields of a SubmitTask and no others."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]  # as pydantic asks for it
+    task_type: Name
+    task_data: dict[str, Any]
+    idempotency_key: Key
 
 
 class SubmitTasks(Strict):

@@ -8,10 +8,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from common import json_profile
-from dispatcher.model import KEYED, Granted, Lane, Output
+from dispatcher.model import KEYED, EndedTask, Granted, Lane, Output
 from dispatcher.queue.claim import Claimed
-
-ENDED = '{"task_id":%d,"task_type":"%s","queue":"%s","status":"%s","attempts":%d,"assigned_to":%s,"finished_at":"%s","run_seconds":%s,"task_data":%s%s%s}'  # noqa: E501  one line of JSON
 
 JSON: Mapping[str, str] = MappingProxyType({"Content-Type": "application/json"})
 SAME = ["task_id", "task_type", "queue", "status", "priority", "attempts", "max_attempts", "generation", "assigned_to"]
@@ -101,18 +99,19 @@ def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"[{','.join(_spliced(_own(row), row) for row in rows)}]"
 
 
-def ended(row: Mapping[str, Any]) -> str:
+def ended(task: EndedTask) -> str:
     """What a task ended in, as JSON text; those who wait for thousands need no more."""
-    result = f',"result":{row["result"]}' if row["result"] is not None else ""
-    more = ""
-    if row["error"] is not None or row["sha256"] is not None:
-        more = f',"error":{json_profile.encode(row["error"])},"result_ref":{json_profile.encode(_result_ref(row))}'
-    return ENDED % (
-        row["task_id"], row["task_type"], row["queue"], row["status"], row["attempts"],
-        "null" if row["assigned_to"] is None else f'"{row["assigned_to"]}"',
-        moment(row["finished_at"]), "null" if row["run_ms"] is None else repr(row["run_ms"] / 1000),
-        row["data"], more, result,
-    )  # fmt: skip
+    task_id, kind, queue, state, attempts, at, worker, data, result, run_ms, size, sha256, media_type, error = task
+    more = "" if result is None else f',"result":{result}'
+    if error is not None or sha256 is not None:
+        ref = None if sha256 is None else {"bytes": size, "sha256": sha256, "media_type": media_type}
+        more += f',"error":{json_profile.encode(error)},"result_ref":{json_profile.encode(ref)}'
+    by = "null" if worker is None else f'"{worker}"'
+    seconds = "null" if run_ms is None else repr(run_ms / 1000)
+    return (
+        f'{{"task_id":{task_id},"task_type":"{kind}","queue":"{queue}","status":"{state}","attempts":{attempts},'
+        f'"assigned_to":{by},"finished_at":"{moment(at)}","run_seconds":{seconds},"task_data":{data}{more}}}'
+    )
 
 
 def _result_ref(row: Mapping[str, Any]) -> dict[str, Any] | None:

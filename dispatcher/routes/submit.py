@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
 from flask import Blueprint
+from pydantic import Field, TypeAdapter, ValidationError
 
 from dispatcher.config import TASK_DATA_LIMIT
 from dispatcher.errors import Invalid, TooLarge, WebhooksOff
@@ -13,9 +14,10 @@ from dispatcher.queue.options import Options
 from dispatcher.queue.submit import Submission
 from dispatcher.routes import body, show
 from dispatcher.routes.direct import Direct
-from dispatcher.routes.models import SubmitTask, SubmitTasks
+from dispatcher.routes.models import PlainTask, SubmitTask, SubmitTasks
 
 PLAIN = frozenset({"task_type", "task_data", "idempotency_key"})  # the fields of most tasks
+PLAIN_TASKS = TypeAdapter(Annotated[list[PlainTask], Field(min_length=1, max_length=10_000, fail_fast=True)])
 
 
 def blueprint(queue: Queue, direct: Direct) -> Blueprint:
@@ -38,13 +40,36 @@ def blueprint(queue: Queue, direct: Direct) -> Blueprint:
 
     @direct.post(views, "/submit-tasks")
     def submit_tasks(sent: bytes) -> show.Reply:
-        asked = body.parse(SubmitTasks, sent).tasks
+        value = body.parse_object(sent)
+        if plain := _plain(value):
+            ids, _ = queue.submitted([_plain_submission(queue, n, task) for n, task in enumerate(plain)])
+            return show.success({"task_ids": ids, "count": len(ids)}, 201)
+        asked = body.validate(SubmitTasks, value).tasks
         wanted = [submission_of(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked)]
         ids, created = queue.submitted(wanted)
         unique = {"created": created} if any(task.unique_key is not None for task in asked) else {}
         return show.success({"task_ids": ids, "count": len(ids), **unique}, 201)
 
     return views
+
+
+def _plain(value: dict[str, Any]) -> list[PlainTask] | None:
+    """The tasks of a bulk submit if all of them are plain: the model of every field takes three times as long."""
+    if value.keys() != {"tasks"}:
+        return None
+    try:
+        return PLAIN_TASKS.validate_python(value["tasks"])
+    except ValidationError:
+        return None
+
+
+def _plain_submission(queue: Queue, place: int, task: PlainTask) -> Submission:
+    """A plain task as `submission_of` would have it. Raises Invalid and TooLarge, naming the field."""
+    kind, data, key = task["task_type"], task["task_data"], task["idempotency_key"]
+    field = f"tasks[{place}].task_data"
+    text = text_of_data(data, field)
+    queue.schemas.check(kind, data, field)
+    return Submission(kind, text, key=key, digest=_plain_digest(kind, text))
 
 
 def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
@@ -115,8 +140,14 @@ def in_ms(seconds: float | None) -> int | None:
 def _digest(asked: SubmitTask, data: str) -> bytes:
     """What tells two bodies under one key apart."""
     if asked.model_fields_set <= PLAIN:
-        text = f'{{"task_type": "{asked.task_type}"}}{data}'
-    else:
-        rest = asked.model_dump(mode="json", exclude_defaults=True, exclude={"task_data", "idempotency_key"})
-        text = json.dumps(rest, sort_keys=True) + data
+        return _plain_digest(asked.task_type, data)
+    rest = asked.model_dump(mode="json", exclude_defaults=True, exclude={"task_data", "idempotency_key"})
+    return _hashed(json.dumps(rest, sort_keys=True) + data)
+
+
+def _plain_digest(task_type: str, data: str) -> bytes:
+    return _hashed(f'{{"task_type": "{task_type}"}}{data}')
+
+
+def _hashed(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

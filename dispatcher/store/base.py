@@ -18,6 +18,7 @@ from dispatcher.clock import Now
 from dispatcher.meters import StoreMeters
 from dispatcher.model import (
     EndedLease,
+    EndedTask,
     Grant,
     Granted,
     Instance,
@@ -289,7 +290,7 @@ class Reader(AttemptReader, LaterReads, BrowseReads, HookReads, Protocol):
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int, max_bytes: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first, with ids below `after`: at least one, as many as fit into `max_bytes`."""
 
-    def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
+    def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[EndedTask]:
         """Those of the tasks that have ended, with result and error: at least one, as many as fit into `max_bytes`."""
 
     def ended_among(self, ids: Sequence[int]) -> list[int]:

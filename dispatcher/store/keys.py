@@ -76,12 +76,12 @@ class KeyRules(KeyRates):
 
     def _held_first(self, tasks: Sequence[NewTask]) -> list[bool]:
         """Which of these new tasks are due and wait until their key is settled."""
-        return [t.key is not None and t.run_at <= self.now.wall and self._is_held_first(t) for t in tasks]
+        return [t.key is not None and t.terms.run_at <= self.now.wall and self._is_held_first(t) for t in tasks]
 
     def _is_held_first(self, task: NewTask) -> bool:
         if task.key is None:
             return False
-        queue = self._lane_of(task.lane_id).queue
+        queue = self._lane_of(task.terms.lane_id).queue
         return self._key_limit(queue) is not None or self._key_rate(queue) is not None
 
     def _key_limit(self, queue: str) -> int | None:

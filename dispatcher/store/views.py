@@ -1,9 +1,9 @@
 """What the readers of both stores share: the statements for display, filters, and pages that fit an answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dispatcher.model import State, TaskFilter
+from dispatcher.model import EndedTask, State, TaskFilter
 from dispatcher.store.packing import unpack_text
 
 VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS status, t.priority, t.attempts,
@@ -13,17 +13,17 @@ VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS s
     p.done, p.total, p.note, r.body AS result, r.packed,
     r.run_ms, u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
-        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
+        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END, r.packed
     FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
     LEFT JOIN task_keys AS k ON k.task_id = t.id
     LEFT JOIN instances AS i ON i.id = t.lease_instance
     LEFT JOIN progress AS p ON p.task_id = t.id
     LEFT JOIN results AS r ON r.task_id = t.id
     LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'"""
-ENDS = """SELECT t.id AS task_id, l.task_type, l.queue, t.state AS status, t.attempts, t.finished_at,
-    i.worker_id AS assigned_to, d.data, r.body AS result, r.packed, r.run_ms, u.bytes, u.sha256, u.media_type,
+ENDS = """SELECT t.id, l.task_type, l.queue, t.state, t.attempts, t.finished_at, i.worker_id, d.data, r.body, r.run_ms,
+    u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled') THEN
-        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
+        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END, r.packed
     FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
     LEFT JOIN instances AS i ON i.id = t.lease_instance
     LEFT JOIN results AS r ON r.task_id = t.id
@@ -69,6 +69,20 @@ def fitting(rows: Iterator[dict[str, Any]], max_bytes: int) -> list[dict[str, An
         if found and size > max_bytes:
             break
         found.append(row)
+    return found
+
+
+def ends(rows: Iterable[tuple[Any, ...]], max_bytes: int) -> list[EndedTask]:
+    """The rows of ENDS, as many as fit, at least one."""
+    found: list[EndedTask] = []
+    for row in rows:
+        one = EndedTask._make(row[:-1])
+        if (packed := row[-1]) is not None:
+            one = one._replace(result=unpack_text(packed))
+        max_bytes -= len(one.result or "") + len(one.data)
+        if found and max_bytes < 0:
+            break
+        found.append(one)
     return found
 
 

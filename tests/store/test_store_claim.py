@@ -6,7 +6,7 @@ import pytest
 from store_kit import LEASE_S, SECOND, Mill, StoreKind, name
 
 from dispatcher.errors import InstanceDead
-from dispatcher.model import Grant, NewTask, Progress, State
+from dispatcher.model import Grant, NewTask, Progress, State, TaskTerms
 from dispatcher.store.base import Store
 
 
@@ -48,7 +48,9 @@ def test_only_named_queues_are_taken(mill: Mill) -> None:
 
 def requiring(store: Store, labels: tuple[str, ...]) -> int:
     return store.write(
-        lambda tx: tx.insert([NewTask(tx.lane("default", "noop", labels), "{}", 0, tx.now.wall, 3, None, ())])[0]
+        lambda tx: tx.insert(
+            [NewTask(TaskTerms(tx.lane("default", "noop", labels), 0, tx.now.wall, 3, None), "{}", ())]
+        )[0]
     )
 
 

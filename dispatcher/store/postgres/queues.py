@@ -159,9 +159,9 @@ class QueueOps(KeyRules, Statements):
         rows = []
         for task_id, task in zip(ids, tasks, strict=True):
             if task.key is not None:
-                status = IDLE if task.run_at > wall else HELD if self._is_held_first(task) else ACTIVE
-                name = (self.counts.lane(task.lane_id).queue, task.key)
-                rows.append((task_id, *name, status, task.priority, task.run_at))
+                status = IDLE if task.terms.run_at > wall else HELD if self._is_held_first(task) else ACTIVE
+                name = (self.counts.lane(task.terms.lane_id).queue, task.key)
+                rows.append((task_id, *name, status, task.terms.priority, task.terms.run_at))
                 if status == HELD:
                     self.touched.names([name])
         if rows:

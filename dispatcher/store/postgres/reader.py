@@ -7,7 +7,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from dispatcher.clock import Now
-from dispatcher.model import KeyUse, Output, QueueSettings, QueueUse, State, TaskFilter
+from dispatcher.model import EndedTask, KeyUse, Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.browse import Browse
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
@@ -16,7 +16,19 @@ from dispatcher.store.postgres.later import LaterReads
 from dispatcher.store.postgres.queues import BUCKET, SETTINGS, USE
 from dispatcher.store.postgres.webhooks import HookReads
 from dispatcher.store.postgres.workers import OUTPUT
-from dispatcher.store.views import ATTEMPTS, COUNTS, ENDS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
+from dispatcher.store.views import (
+    ATTEMPTS,
+    COUNTS,
+    ENDS,
+    KEY_OF,
+    VIEW,
+    WORKERS,
+    by_state,
+    ends,
+    fitting,
+    selected,
+    unpacked,
+)
 
 # each lane, each priority in it: the head of that level is its oldest
 LEVELS = """WITH RECURSIVE levels (lane, level) AS (
@@ -75,9 +87,13 @@ class PostgresReader(Pages, Browse, AttemptReads, LaterReads, HookReads):
         where, values = selected(wanted, after, "%s")
         return fitting(self._each(f"{VIEW} {where} ORDER BY t.id DESC LIMIT %s", [*values, limit]), max_bytes)
 
-    def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
+    def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[EndedTask]:
         """Those of the tasks that have ended, as many as fit."""
-        return fitting(self._each(f"{ENDS} AND t.id = ANY(%s)", (list(ids),)), max_bytes) if ids else []
+        if not ids:
+            return []
+        with self.db.cursor("page") as cursor:
+            cursor.itersize = PAGE
+            return ends(cursor.execute(f"{ENDS} AND t.id = ANY(%s)", (list(ids),)), max_bytes)
 
     def ended_among(self, ids: Sequence[int]) -> list[int]:
         """Those of the tasks that have ended."""

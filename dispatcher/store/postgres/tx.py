@@ -135,22 +135,20 @@ class PostgresTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
         wall = self.now.wall
         ids = [row[0] for row in self.ask(IDS, (len(tasks),))]
         held = self._held_first(tasks)
-        rows = [
-            (t.lane_id, t.priority, t.run_at, t.max_attempts, t.timeout_ms, h) for t, h in zip(tasks, held, strict=True)
-        ]
+        rows = [(*t.terms, h) for t, h in zip(tasks, held, strict=True)]
         self.changed(INSERT, (wall, wall, ids, *(list(column) for column in zip(*rows, strict=True))))
         tags = [json.dumps(t.tags) if t.tags else None for t in tasks]
         self.changed(DATA, (ids, [t.data for t in tasks], tags, [t.options for t in tasks]))
         if tagged := [(tag, i) for i, t in zip(ids, tasks, strict=True) for tag in t.tags]:
             self.changed(TAGS, [list(column) for column in zip(*tagged, strict=True)])
-        for lane_id, n in Counter(task.lane_id for task in tasks).items():
+        for lane_id, n in Counter(task.terms.lane_id for task in tasks).items():
             self.counts.add(lane_id, State.PENDING.value, n)
         if any(t.key is not None for t in tasks):
             self._store_keys(ids, tasks, wall)
         self._enter_ready(
-            (t.lane_id, (-t.priority, t.run_at, i))
+            (t.terms.lane_id, (-t.terms.priority, t.terms.run_at, i))
             for i, t, h in zip(ids, tasks, held, strict=True)
-            if t.run_at <= wall and not h
+            if t.terms.run_at <= wall and not h
         )
         return ids
 

@@ -93,9 +93,9 @@ class QueueOps(KeyRules):
         for task_id, task in zip(ids, tasks, strict=True):
             if task.key is not None:
                 held = self._is_held_first(task)
-                status = IDLE if task.run_at > wall else HELD if held else ACTIVE
-                name = (self.counts.lanes[task.lane_id].queue, task.key)
-                rows.append((task_id, *name, status, task.priority, task.run_at))
+                status = IDLE if task.terms.run_at > wall else HELD if held else ACTIVE
+                name = (self.counts.lanes[task.terms.lane_id].queue, task.key)
+                rows.append((task_id, *name, status, task.terms.priority, task.terms.run_at))
                 if status == HELD:
                     self.touched.names([name])
         self.db.executemany("INSERT INTO task_keys VALUES (?, ?, ?, ?, ?, ?)", rows)

@@ -6,7 +6,7 @@ from typing import Any
 import apsw
 
 from dispatcher.clock import Now
-from dispatcher.model import KeyUse, Output, QueueSettings, QueueUse, State, TaskFilter
+from dispatcher.model import EndedTask, KeyUse, Output, QueueSettings, QueueUse, State, TaskFilter
 from dispatcher.store.browse import Browse
 from dispatcher.store.packing import unpack
 from dispatcher.store.pages import Pages
@@ -16,7 +16,19 @@ from dispatcher.store.sqlite.later import LaterReads
 from dispatcher.store.sqlite.webhooks import HookReads
 from dispatcher.store.sqlite.workers import OUTPUT
 from dispatcher.store.tally import READY
-from dispatcher.store.views import ATTEMPTS, COUNTS, ENDS, KEY_OF, VIEW, WORKERS, by_state, fitting, selected, unpacked
+from dispatcher.store.views import (
+    ATTEMPTS,
+    COUNTS,
+    ENDS,
+    KEY_OF,
+    VIEW,
+    WORKERS,
+    by_state,
+    ends,
+    fitting,
+    selected,
+    unpacked,
+)
 
 FINISHED = "SELECT id FROM tasks WHERE id IN carray(?) AND finished_at IS NOT NULL"
 COUNT_OPEN = "SELECT count(*) FROM tasks WHERE id IN carray(?) AND finished_at IS NULL"
@@ -77,9 +89,9 @@ class SqliteReader(Pages, Browse, AttemptReads, LaterReads, HookReads):
         where, values = selected(wanted, after, "?")
         return fitting(self._each(f"{VIEW} {where} ORDER BY t.id DESC LIMIT ?", [*values, limit]), max_bytes)
 
-    def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[dict[str, Any]]:
+    def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[EndedTask]:
         """Those of the tasks that have ended, as many as fit."""
-        return fitting(self._each(f"{ENDS} AND t.id IN carray(?)", (arrays.numbers(ids),)), max_bytes) if ids else []
+        return ends(self.db.execute(f"{ENDS} AND t.id IN carray(?)", (arrays.numbers(ids),)), max_bytes) if ids else []
 
     def ended_among(self, ids: Sequence[int]) -> list[int]:
         """Those of the tasks that have ended."""

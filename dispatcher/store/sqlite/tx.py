@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 
 from dispatcher.clock import Now
-from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
+from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow, TaskTerms
 from dispatcher.store.sqlite import arrays
 from dispatcher.store.sqlite.attempts import AttemptOps
 from dispatcher.store.sqlite.bulk import BulkOps
@@ -94,21 +94,20 @@ class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
             return []
         first = 1 + int(self.db.execute(LAST_ID).get)
         ids = list(range(first, first + len(tasks)))
-        held = self._held_first(tasks)
-        alike: dict[tuple[Any, ...], list[int]] = {}
-        for task_id, t, h in zip(ids, tasks, held, strict=True):
-            terms = (t.lane_id, t.run_at <= self.now.wall and not h, h)
-            alike.setdefault((*terms, t.priority, t.run_at, t.max_attempts, t.timeout_ms), []).append(task_id)
-        for terms, of_terms in alike.items():
-            self._insert_alike(terms, of_terms)
+        alike: dict[tuple[int, bool], list[int]] = {}
+        for task_id, t, held in zip(ids, tasks, self._held_first(tasks), strict=True):
+            alike.setdefault((id(t.terms), held), []).append(task_id)
+        for (_, held), of_terms in alike.items():
+            self._insert_alike(tasks[of_terms[0] - first].terms, held, of_terms)
         if any(t.key is not None for t in tasks):
             self._store_keys(ids, tasks, self.now.wall)
         self._store_data(ids, tasks)
         return ids
 
-    def _insert_alike(self, terms: tuple[Any, ...], ids: list[int]) -> None:
-        lane_id, ready = terms[:2]
-        self.db.execute(INSERT, (*terms, self.now.wall, arrays.numbers(ids)))
+    def _insert_alike(self, terms: TaskTerms, held: bool, ids: list[int]) -> None:
+        lane_id, *rest = terms
+        ready = terms.run_at <= self.now.wall and not held
+        self.db.execute(INSERT, (lane_id, ready, held, *rest, self.now.wall, arrays.numbers(ids)))
         self.counts.add(lane_id, State.PENDING.value, len(ids))
         if ready:
             self.counts.add(lane_id, READY, len(ids))
