@@ -284,6 +284,18 @@ class Outcome(Tolerant):
     crashed: bool = False
 
 
+class PlainOutcome(TypedDict):
+    """What most tasks end in: these fields of an Outcome and no others."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]  # as pydantic asks for it
+    store_id: Annotated[str, Field(max_length=64)]
+    lease_id: LeaseId
+    task_id: TaskId
+    status: Literal["completed"]
+    result: Any
+    run_seconds: Annotated[float, Field(ge=0, le=TEN_YEARS)]
+
+
 class Report(Tolerant):
     """Outcomes; each is checked by itself, so that a bad one harms no other."""
 

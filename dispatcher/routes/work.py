@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 from flask import Blueprint, request
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from common import json_profile
 from dispatcher.config import DispatcherSettings
@@ -23,7 +23,7 @@ from dispatcher.routes.direct import Direct
 PART_BYTES = 2**20
 PARTIAL_BYTES = 64 * 1024
 ONE_OUTCOME = models.Outcome.__pydantic_validator__
-OUTCOMES = TypeAdapter(list[models.Outcome]).validator
+PLAIN_OUTCOMES = TypeAdapter(Annotated[list[models.PlainOutcome], Field(fail_fast=True)])
 Checked = tuple[Outcome | None, str, str]  # or else the verdict, and the reason for it
 STATUS = {status.value: status for status in End}
 
@@ -120,9 +120,20 @@ def _farewell(beat: models.Heartbeat) -> Death:
 def _outcomes(values: list[Any], store_id: str) -> list[Checked]:
     """Each for the queue, or with the verdict and the reason why it goes no further."""
     try:
-        return [_outcome(asked, store_id) for asked in OUTCOMES.validate_python(values)]
-    except ValidationError:  # at least one is bad, and harms no other
+        return [_plain_outcome(asked, store_id) for asked in PLAIN_OUTCOMES.validate_python(values)]
+    except (ValidationError, json_profile.JsonError):  # at least one is not plain
         return [_one_outcome(value, store_id) for value in values]
+
+
+def _plain_outcome(asked: models.PlainOutcome, store_id: str) -> Checked:
+    """What `_outcome` says of a success whose result stands in the report, in half the time. Raises JsonError."""
+    if asked["store_id"] != store_id:
+        return None, Verdict.FOREIGN.value, ""
+    name = LeaseName.parse(asked["lease_id"])
+    if name is None or asked["task_id"] != name.task_id:
+        return None, Verdict.UNKNOWN.value, ""
+    result = json_profile.dump_again(asked["result"])
+    return Outcome(name, End.COMPLETED, result, run_ms=round(asked["run_seconds"] * 1000)), "", ""
 
 
 def _one_outcome(value: Any, store_id: str) -> Checked:
