@@ -18,7 +18,6 @@ from pydantic import (
     WithJsonSchema,
     create_model,
 )
-from typing_extensions import TypedDict
 
 from dispatcher import outward
 from dispatcher.config import TEN_YEARS
@@ -140,15 +139,6 @@ class QueueChanges(Strict):
 
 class Nothing(Strict):
     """An empty object, where a path says it all."""
-
-
-class PlainTask(TypedDict):
-    """What most tasks of a bulk submit are: these fields of a SubmitTask and no others."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]  # as pydantic asks for it
-    task_type: Name
-    task_data: dict[str, Any]
-    idempotency_key: Key
 
 
 class SubmitTasks(Strict):
@@ -282,18 +272,6 @@ class Outcome(Tolerant):
     log: LogLines | None = None
     retry: bool = True
     crashed: bool = False
-
-
-class PlainOutcome(TypedDict):
-    """What most tasks end in: these fields of an Outcome and no others."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]  # as pydantic asks for it
-    store_id: Annotated[str, Field(max_length=64)]
-    lease_id: LeaseId
-    task_id: TaskId
-    status: Literal["completed"]
-    result: Any
-    run_seconds: Annotated[float, Field(ge=0, le=TEN_YEARS)]
 
 
 class Report(Tolerant):

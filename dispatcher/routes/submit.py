@@ -2,22 +2,21 @@
 
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Any
 
 from flask import Blueprint
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from dispatcher.config import TASK_DATA_LIMIT
 from dispatcher.errors import Invalid, TooLarge, WebhooksOff
 from dispatcher.queue import Queue
 from dispatcher.queue.options import Options
 from dispatcher.queue.submit import Submission
-from dispatcher.routes import body, show
+from dispatcher.routes import body, plain, show
 from dispatcher.routes.direct import Direct
-from dispatcher.routes.models import PlainTask, SubmitTask, SubmitTasks
+from dispatcher.routes.models import SubmitTask, SubmitTasks
 
 PLAIN = frozenset({"task_type", "task_data", "idempotency_key"})  # the fields of most tasks
-PLAIN_TASKS = TypeAdapter(Annotated[list[PlainTask], Field(min_length=1, max_length=10_000, fail_fast=True)])
 
 
 def blueprint(queue: Queue, direct: Direct) -> Blueprint:
@@ -41,8 +40,8 @@ def blueprint(queue: Queue, direct: Direct) -> Blueprint:
     @direct.post(views, "/submit-tasks")
     def submit_tasks(sent: bytes) -> show.Reply:
         value = body.parse_object(sent)
-        if plain := _plain(value):
-            ids, _ = queue.submitted([_plain_submission(queue, n, task) for n, task in enumerate(plain)])
+        if all_plain := _all_plain(value):
+            ids, _ = queue.submitted([_plain_submission(queue, n, task) for n, task in enumerate(all_plain)])
             return show.success({"task_ids": ids, "count": len(ids)}, 201)
         asked = body.validate(SubmitTasks, value).tasks
         wanted = [submission_of(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked)]
@@ -53,17 +52,17 @@ def blueprint(queue: Queue, direct: Direct) -> Blueprint:
     return views
 
 
-def _plain(value: dict[str, Any]) -> list[PlainTask] | None:
-    """The tasks of a bulk submit if all of them are plain: the model of every field takes three times as long."""
+def _all_plain(value: dict[str, Any]) -> list[plain.PlainTask] | None:
+    """The tasks of a bulk submit, if all of them are plain."""
     if value.keys() != {"tasks"}:
         return None
     try:
-        return PLAIN_TASKS.validate_python(value["tasks"])
+        return plain.TASKS.validate_python(value["tasks"])
     except ValidationError:
         return None
 
 
-def _plain_submission(queue: Queue, place: int, task: PlainTask) -> Submission:
+def _plain_submission(queue: Queue, place: int, task: plain.PlainTask) -> Submission:
     """A plain task as `submission_of` would have it. Raises Invalid and TooLarge, naming the field."""
     kind, data, key = task["task_type"], task["task_data"], task["idempotency_key"]
     field = f"tasks[{place}].task_data"

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 from flask import Blueprint, request
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from common import json_profile
 from dispatcher.config import DispatcherSettings
@@ -17,13 +17,12 @@ from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.report import Outcome, Verdict
 from dispatcher.queue.uploads import bounded
-from dispatcher.routes import attempts, body, models, show
+from dispatcher.routes import attempts, body, models, plain, show
 from dispatcher.routes.direct import Direct
 
 PART_BYTES = 2**20
 PARTIAL_BYTES = 64 * 1024
 ONE_OUTCOME = models.Outcome.__pydantic_validator__
-PLAIN_OUTCOMES = TypeAdapter(Annotated[list[models.PlainOutcome], Field(fail_fast=True)])
 Checked = tuple[Outcome | None, str, str]  # or else the verdict, and the reason for it
 STATUS = {status.value: status for status in End}
 
@@ -120,12 +119,12 @@ def _farewell(beat: models.Heartbeat) -> Death:
 def _outcomes(values: list[Any], store_id: str) -> list[Checked]:
     """Each for the queue, or with the verdict and the reason why it goes no further."""
     try:
-        return [_plain_outcome(asked, store_id) for asked in PLAIN_OUTCOMES.validate_python(values)]
+        return [_plain_outcome(asked, store_id) for asked in plain.OUTCOMES.validate_python(values)]
     except (ValidationError, json_profile.JsonError):  # at least one is not plain
         return [_one_outcome(value, store_id) for value in values]
 
 
-def _plain_outcome(asked: models.PlainOutcome, store_id: str) -> Checked:
+def _plain_outcome(asked: plain.PlainOutcome, store_id: str) -> Checked:
     """What `_outcome` says of a success whose result stands in the report, in half the time. Raises JsonError."""
     if asked["store_id"] != store_id:
         return None, Verdict.FOREIGN.value, ""

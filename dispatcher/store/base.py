@@ -1,10 +1,9 @@
 """The contract of a store: what the rules in `dispatcher/queue` stand on.
 
-All writes of one operation happen in one transaction: `Store.write(op)` runs `op(tx)` and returns only
-after its COMMIT was durable; if `op` raises, nothing that it wrote remains. Operations of many threads share a
-transaction (`writer.py`), each isolated from the failures of the others; an operation may be run again.
-A store may be shared with other dispatchers: what an operation decides upon it locks (`tasks`, `leases`, `expired`,
-`meet`).
+All writes of one operation happen in one transaction: `Store.write(op)` runs `op(tx)` and returns only after its
+COMMIT was durable; if `op` raises, nothing that it wrote remains. Operations of many threads share a transaction
+(`writer.py`), each isolated from the failures of the others; an operation may be run again. A store may be shared
+with other dispatchers: what an operation decides upon it locks (`tasks`, `leases`, `expired`, `meet`).
 
 Every write to a leased task is fenced by (task_id, token, in_progress); touching nothing is an ordinary answer.
 Lists come in and go out: a single call is a list of one. `tests/store/` holds every implementation to this page.

@@ -13,7 +13,7 @@ VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS s
     p.done, p.total, p.note, r.body AS result, r.packed,
     r.run_ms, u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
-        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END, r.packed
+        (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
     FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
     LEFT JOIN task_keys AS k ON k.task_id = t.id
     LEFT JOIN instances AS i ON i.id = t.lease_instance

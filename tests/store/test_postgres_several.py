@@ -325,7 +325,7 @@ def test_waiting_client_hears_of_an_end_elsewhere(awake: Callable[[bool], list[M
     later = Later(lambda: mills[0].queue.wait_tasks([task_id], 20))
     mills[1].succeed(mills[1].lease("ann"))
     ended, still_open = later.answer()
-    assert [task["task_id"] for task in ended] == [task_id]
+    assert [task.task_id for task in ended] == [task_id]
     assert not still_open
 
 

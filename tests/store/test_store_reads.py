@@ -161,8 +161,8 @@ def test_wait_for_an_end_is_woken_by_it(mill: Mill) -> None:
     assert not later.done
     mill.succeed(first, '"woken"')
     ended, still_open = later.answer()
-    assert ([task["result"] for task in ended], still_open) == (['"woken"'], 0)
-    assert other not in {task["task_id"] for task in ended}
+    assert ([task.result for task in ended], still_open) == (['"woken"'], 0)
+    assert other not in {task.task_id for task in ended}
 
 
 def test_wait_ends_with_a_drain_before_and_after_it_began(mill: Mill) -> None:
