@@ -2,9 +2,9 @@
 
     python benchmarks/idle_workers.py [--workers 1000] [--seconds 60] [--tasks 100]
 
-The workers are two sockets each in one other process (`simulated.py`): they register, heartbeat and claim as a worker
-does. A task's start is the moment when the answer of its claim arrives; it counts from the beginning of the submit.
-Each is completed and its worker waits again.
+The workers are two sockets each in one other process (`simulated.py`): they register and claim as a worker does, and
+send a heartbeat when they hold something. A task's start is the moment when the answer of its claim arrives; it counts
+from the beginning of the submit. Each is completed and its worker waits again.
 """
 
 import json

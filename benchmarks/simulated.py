@@ -1,9 +1,10 @@
 """Many workers in one process, as far as a dispatcher can tell:  python simulated.py URL WORKERS
 
-As after a while: their phases are spread, since a worker draws each interval anew. Each registers, sends a heartbeat
-every 27 to 30 s and keeps one claim waiting for 20 to 25 s; a task is listed in a heartbeat at once,
-completed, and the next claim goes out. Prints a line of JSON when all claims wait, and one for each task with the
-moment (monotonic clock) at which its claim was answered. Ends with its standard input.
+As after a while: claims have waited in vain before, so that each waits for 40 to 50 s and stands for the heartbeats
+meanwhile, and their phases are spread, since a worker draws each wait anew. Each registers and keeps one claim waiting;
+a task is listed in a heartbeat at once, completed, and the next claim goes out. Prints a line of JSON when all claims
+wait, and one for each task with the moment (monotonic clock) at which its claim was answered. Ends with its standard
+input.
 """
 
 import asyncio
@@ -16,12 +17,15 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-HEARTBEAT_S, WAIT_S = (27.0, 30.0), (20.0, 25.0)
+WAIT_S = (40.0, 50.0)
+HOST = {"hostname": "simulated", "pid": 1, "system": "Linux x86_64, Python 3.12.1", "running": 0, "outbox": 0,
+        "quarantined": 0, "finished_per_minute": 0, "load": 0.5, "cpus": 2, "memory_mb": 7900,
+        "memory_free_mb": 4200}  # fmt: skip
 SETTLE_S, TOGETHER = 1.0, 50
 
 
 class Line:
-    """One kept-alive connection: a request, then its answer."""
+    """One kept-alive connection, opened again when it was closed: a request, then its answer."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -29,7 +33,7 @@ class Line:
 
     async def post(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
         """The data of the answer."""
-        if self._writer is None:
+        if self._writer is None or self._reader.at_eof():
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
         body = json.dumps(fields).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
@@ -54,28 +58,22 @@ class Worker:
         async with self._turn:
             self._seq += 1
             waiting = [self._request] if self._request else []
-            about = {"store_id": self._store, "seq": self._seq, "claims_in_flight": waiting}
+            about = {"store_id": self._store, "seq": self._seq, "claims_in_flight": waiting, "host": HOST}
             listed = [{"lease_id": lease} for lease in leases]
             await self._beats.post("/heartbeat", {**self._name, **about, "leases": listed, **more})
 
     async def register(self) -> None:
         about = {"task_types": {"noop": None}, "concurrency": 1, "queues": None, "labels": []}
-        await self.heartbeat([], register=about, host={"hostname": "simulated", "pid": 1, "outbox": 0})
-
-    async def beat(self) -> None:
-        await asyncio.sleep(random.uniform(0.0, HEARTBEAT_S[1]))
-        while True:
-            await self.heartbeat([])
-            await asyncio.sleep(random.uniform(*HEARTBEAT_S))
+        await self.heartbeat([], register=about)
 
     async def claim(self) -> None:
         """One claim after the other, for ever."""
-        wait = random.uniform(0.0, WAIT_S[1])
+        wait = random.uniform(0.0, WAIT_S[1])  # what is left of one that waits already
         while True:
             self._request += 1
             terms = {"request_id": self._request, "protocol": 1, "task_types": ["noop"], "max_tasks": 1}
-            orders = {"orders": {"state": "run", "cancel": []}}
-            told = await self._claims.post("/get-tasks", {**self._name, **terms, **orders, "wait_seconds": wait})
+            more = {"orders": {"state": "run", "cancel": []}, "wait_seconds": wait, "host": HOST}
+            told = await self._claims.post("/get-tasks", {**self._name, **terms, **more})
             at, self._store = time.monotonic(), told["store_id"]
             wait = random.uniform(*WAIT_S)
             for task in told["tasks"]:
@@ -95,7 +93,7 @@ async def main() -> None:
     workers = [Worker(n, str(url.hostname), int(url.port or 80)) for n in range(int(sys.argv[2]))]
     for start in range(0, len(workers), TOGETHER):
         await asyncio.gather(*(worker.register() for worker in workers[start : start + TOGETHER]))
-    running = [asyncio.ensure_future(step) for worker in workers for step in (worker.beat(), worker.claim())]
+    running = [asyncio.ensure_future(worker.claim()) for worker in workers]
     over = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await asyncio.sleep(SETTLE_S + len(workers) / 500)
     print(json.dumps({"waiting": len(workers)}), flush=True)

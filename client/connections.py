@@ -17,6 +17,8 @@ from client.answers import Answer
 
 Body = bytes | BinaryIO | None
 _PIECE = 64 * 1024  # bytes that are sent or received at a time
+# seconds until the first probe (TCP_KEEPALIVE: on macOS) and between two, and how many may stay without an answer
+_PROBES = {"TCP_KEEPIDLE": 20, "TCP_KEEPALIVE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 _ENDED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # how sending learns that nobody reads any more
 
 
@@ -46,6 +48,7 @@ class Address(NamedTuple):
             raise OSError(f"{self.host} is no name of a host") from error
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _notice_vanished_host(sock)
             return self.tls.wrap_socket(sock, server_hostname=self._certified) if self.tls else sock
         except BaseException:
             sock.close()
@@ -55,6 +58,14 @@ class Address(NamedTuple):
     def _certified(self) -> str:
         """The name in the certificate: without the dot of a full name, and the zone of an IPv6 address."""
         return self.host.partition("%")[0].rstrip(".")
+
+
+def _notice_vanished_host(sock: socket.socket) -> None:
+    """Who waits for an answer learns within 40 s that the other host is gone, or was started anew."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Request(NamedTuple):

@@ -8,6 +8,7 @@ from dispatcher import outward, server
 from dispatcher.app import create_app
 from dispatcher.config import BODY_LIMIT, VERSION, DispatcherSettings
 from dispatcher.maintenance.attempts import Attempts
+from dispatcher.maintenance.attendance import Attendance
 from dispatcher.maintenance.courier import Courier
 from dispatcher.maintenance.herald import Herald
 from dispatcher.maintenance.historian import Historian
@@ -75,5 +76,6 @@ def _loops(queue: Queue, settings: DispatcherSettings, courier: Courier | None) 
     limiter = Limiter(queue)
     limiting = Loop(limiter, limiter.pause, queue.now)
     queue.waiting.hurry = limiting.hurry
-    timed = (Loop(step, step.pause, queue.now) for step in (Scheduler(queue), Recurring(queue), Historian(queue)))
+    waited_for = (Scheduler(queue), Recurring(queue), Historian(queue), Attendance(queue))
+    timed = (Loop(step, step.pause, queue.now) for step in waited_for)
     return [waker, heralding, limiting, *hooks, *timed, *(Loop(step, interval, queue.now) for step, interval in steps)]

@@ -8,7 +8,6 @@ way, each in a round trip of its own, so that neither side waits for the other.
 """
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -20,10 +19,10 @@ from worker.handback import released
 from worker.leases import Claim, Leases
 from worker.link import Link
 from worker.model import Outcome, Task
+from worker.patience import Patience
 
 log = logging.getLogger(__name__)
 MAX_TASKS = 1000  # in one claim, see DESIGN section 5
-LONGEST_WAIT = 25.0  # seconds
 _ANSWER_TIME = 10.0  # seconds that a claim's answer may take beyond its wait
 _UNDER_WAY = 0.02  # seconds between looks whether a claim beside was answered
 _AT_LEISURE = (
@@ -69,6 +68,7 @@ class Claims:
             "labels": settings.labels(),
         }
         self._worker_id = settings.worker_id
+        self.patience = Patience(clock)
         self._parked: Claim | None = None
         self._current, self._left_at = "", 0.0  # the dispatcher in use, and when another was left for it
         self._outdated: Claim | None = None  # waits for task types that are no longer the right ones
@@ -83,6 +83,7 @@ class Claims:
         self.on_stop: Callable[[bool], None] = lambda now: None
         self.on_dry: Callable[[], None] = lambda: None  # nothing holds the claimer off any more
         self.note_store: Callable[[str], None] = lambda store_id: None
+        self.host: Callable[[], dict[str, Any]] = dict  # what a heartbeat says of this machine
 
     def serve(self, task_types: list[str]) -> None:
         """From now on ask for these task types; the reporter ends the claim that waits for the former ones."""
@@ -112,8 +113,12 @@ class Claims:
 
     def waiting_claim(self) -> Claim:
         """The next claim that waits at the dispatcher, for orders alone when there is no room."""
-        wait = random.uniform(0.8, 1.0) * LONGEST_WAIT  # noqa: S311 -- jitter, not a secret
-        return self._leases.open_claim(self.room(), 0.0 if self._flooded() else wait)
+        return self._leases.open_claim(self.room(), 0.0 if self._flooded() else self.patience.next())
+
+    def stands_for_heartbeats(self) -> bool:
+        """Whether a claim waits at the dispatcher that says all that a heartbeat without leases would."""
+        parked = self._parked
+        return parked is not None and self.patience.stands_for_heartbeats(parked.wait_seconds)
 
     def unanswered_claim(self) -> Claim | None:
         """The oldest claim that must be repeated. What it asked for before is history; the number is what counts."""
@@ -175,14 +180,19 @@ class Claims:
 
     def call(self, claim: Claim) -> tuple[int, dict[str, Any]]:
         """Sends a claim by itself; the number of leases it brought, and the reply. Raises TransportError."""
-        named = {"worker_id": self._worker_id, "instance_id": claim.instance_id}
+        named: dict[str, Any] = {"worker_id": self._worker_id, "instance_id": claim.instance_id}
+        began, wait = self._clock(), claim.wait_seconds
         try:
-            if claim.wait_seconds > 0:
+            if wait > 0:
                 self._parked, self._current, self._left_at = claim, self._link.url, 0.0
-            data = self._link.post("/get-tasks", {**named, **self.body(claim)}, claim.wait_seconds + _ANSWER_TIME)
-            return self.take(claim, data), data
+                named["host"] = self.host()
+            data = self._link.post("/get-tasks", {**named, **self.body(claim)}, wait + _ANSWER_TIME)
+            count = self.take(claim, data)
+            self.patience.answered(wait, self._clock() - began, count)
+            return count, data
         except Exception:
             self._leases.failed_claim(claim)
+            self.patience.failed(wait)
             raise
         finally:
             if self._parked is claim:

@@ -4,6 +4,10 @@ It runs in a thread with nothing else on it and shares no lock with slow work. I
 WORKER_HEARTBEAT_INTERVAL, or up to a tenth sooner; early, at most once a second, when a handler has news; at once when
 a provisional lease must be confirmed or another store answers. Unanswered, it is repeated every 2 s.
 
+While there is nothing to tell, as two of them have said, a claim that waits at the only dispatcher stands for it
+(`Patience`) and none goes out; what is due by then goes out as soon as that is over. Of several dispatchers it is what
+finds out about one that fails.
+
 The wire has one store id per heartbeat, so leases of another store than the latest (results of before a dispatcher was
 set up anew) are listed in a heartbeat of their own.
 """
@@ -50,6 +54,7 @@ class Heartbeat:
         self._worker_id, self._interval = settings.worker_id, settings.worker_heartbeat_interval
         self._register, self._host, self._renew, self._clock = register, host, renew, clock
         self._link, self._leases, self._runner, self._claims = link, leases, runner, claims
+        self._alone = len(set(settings.dispatcher_url)) == 1
         self._registered: tuple[str, str | None] | None = None  # as which instance, in which store
         self._next, self._last, self._failing = -math.inf, -math.inf, False
         self._hinted = False
@@ -100,6 +105,8 @@ class Heartbeat:
             due = min(due, self._last + _SPACING)
         if due > now:
             return due - now
+        if self._spared():
+            return self._interval
         with self._turn:
             asked, self._next, self._hinted = self._asked, math.inf, False
         self._last = now
@@ -112,6 +119,12 @@ class Heartbeat:
             # Whoever asked meanwhile set it back to "now", and that stands.
             self._next = min(self._next, self._clock() + (_RETRY if delay is None else delay))
         return 0.0
+
+    def _spared(self) -> bool:
+        """Whether the dispatcher knows all that a heartbeat would say from the claim that waits there."""
+        known = self._registered == (self._leases.instance_id, self._leases.store_id)
+        calm = known and not self._link.silent and self._asked == self._answered
+        return calm and self._alone and self._leases.nothing_to_tell() and self._claims.stands_for_heartbeats()
 
     def _beat_all(self) -> float | None:
         """Seconds until the next heartbeat; None when one got no answer."""
@@ -172,6 +185,7 @@ class Heartbeat:
         if isinstance(data.get("store_id"), str):
             self._leases.store_id = data["store_id"]
         self._claims.obey(data.get("orders"))
+        self._claims.patience.told(data.get("wait_seconds"))
         verdicts = data.get("leases")
         if isinstance(verdicts, dict):
             self._judge(verdicts)

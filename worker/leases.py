@@ -16,6 +16,7 @@ from worker.children.tasklog import joined
 from worker.model import Task
 
 Name = tuple[str, int]  # of a task: its store's id and its own
+_TWICE = 2  # so often a lease is missing from heartbeats before it ends
 NEWS_CHARS = 8 * 2**20  # of one heartbeat, well below the limit of a request's body
 
 
@@ -60,6 +61,7 @@ class Leases:
         self._news: dict[str, Mapping[str, Any]] = {}  # to be told by the next heartbeat
         self._claims: dict[int, Claim] = {}
         self._number = self._seq = 0
+        self._empty = 0  # heartbeats in a row that listed nothing, all answered, since a lease was last settled
         self.instance_id = instance_id
         self.store_id: str | None = None  # of the latest answer
 
@@ -153,6 +155,7 @@ class Leases:
                 if name is not None and self._by_task.get(name) == lease_id:
                     del self._by_task[name]
                 self._news.pop(lease_id, None)
+            self._empty = 0
             for marked in (self._started, self._finished, self._refused):
                 marked.difference_update(lease_ids)
             self._settled.notify_all()
@@ -183,6 +186,15 @@ class Leases:
 
     # Heartbeats
 
+    def nothing_to_tell(self) -> bool:
+        """Whether nothing is held, and no claim is open beside one that may wait.
+
+        The dispatcher must have heard twice that nothing is held: so a lease ends there of which it never got an
+        outcome, say because that went to quarantine.
+        """
+        with self._lock:
+            return not self._held and self._empty >= _TWICE and len(self._claims) <= 1
+
     def progressed(self, lease_id: str, update: Mapping[str, Any]) -> None:
         """Keeps the newest progress, note and checkpoint until a heartbeat has carried them."""
         with self._lock:
@@ -203,6 +215,7 @@ class Leases:
             first = self._seq + 1
             self._seq += len(by_store)
             in_flight = list(self._claims)
+            self._empty = 0 if self._held else self._empty + 1
             return [
                 Listing(self.instance_id, seq, store_id, entries, in_flight)
                 for seq, (store_id, entries) in enumerate(by_store.items(), first)
@@ -211,6 +224,7 @@ class Leases:
     def not_told(self, listing: Listing) -> None:
         """A heartbeat was not answered: its news are news again, unless newer ones have come."""
         with self._lock:
+            self._empty = 0
             for entry in listing.entries:
                 lease_id = entry["lease_id"]
                 if len(entry) > 1 and lease_id in self._held:

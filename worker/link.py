@@ -43,13 +43,15 @@ class Caller(Protocol):
 
 
 class Link:
-    """Calls the dispatcher; `on_return` (set by the wiring) runs in the thread whose call was answered again."""
+    """Calls the dispatcher; `on_silence` and `on_return` (set by the wiring) run in the thread whose call was not
+    answered, or was answered again."""
 
     def __init__(self, transport: Caller, on_return: Callable[[], None] = lambda: None) -> None:
         self._transport = transport
         self.silent = False  # the last call got no answer
         self._refused: dict[str, int] = {}
         self.on_return = on_return
+        self.on_silence: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -98,6 +100,7 @@ class Link:
         if not self.silent:
             self.silent = True
             log.warning("%s; what runs goes on, outcomes are kept", error)
+            self.on_silence()
 
     def _note_refusal(self, path: str, error: Refused) -> None:
         if error.status in GENERAL and self._refused.get(path) != error.status:

@@ -153,6 +153,7 @@ class Worker:
         watching = Loop("handlers", self._watch.step)
         self._loops = (beating, reporting, claiming, Loop("siblings", self._siblings.step), watching)
         self._reporter.wake, self._heartbeat.wake = reporting.wake, beating.wake
+        self._claims.host, self._link.on_silence = self._host, beating.wake
         self._claims.note_store = self._note_store
         self._claims.on_stop = lambda now: self._signals.put(_ORDER_NOW if now else _ORDER)
 

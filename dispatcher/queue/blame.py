@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("taskmill.blame")
 SPARE_MS = 5_000  # after it became ready
-AROUND_MS = 60_000  # a worker that claimed within this time is around; waiting claims come at least every 25 s
+AROUND_MS = 60_000  # a worker that claimed within this time is around; waiting claims come at least every 50 s
 IN_A_ROW = 3
 MOST_SPARED = 200  # tasks of a worker
 MOST_KNOWN = 10_000  # workers, rows of failures

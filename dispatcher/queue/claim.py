@@ -30,6 +30,7 @@ class Claim:
     labels: frozenset[str] = frozenset()
     wait_ms: int = 0
     orders: Orders = NO_ORDERS
+    host: str | None = None  # of one that waits: what a heartbeat would say of the worker's machine, JSON text
 
     def fits(self, lane: Lane, shunned: frozenset[str]) -> bool:
         """Whether the worker may have tasks of a lane; types that it shall not get are `shunned`."""

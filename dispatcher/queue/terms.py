@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 PROVISIONAL_MS = 10_000
 GAP_MS, LEAST_GAP_MS = 5_000, 2_000  # the reaper passes every second
+LONGEST_WAIT_MS = 50_000  # of a claim
 FIRST_RETRY_MS = 2_000
 LONGEST_RETRY_MS = 3_600_000
 
@@ -24,6 +25,12 @@ class Terms:
         """More than this between two successful passes of the reaper was an absence: at most half of the shortest
         lease, so that what an absence leaves of it still covers the time since its last renewal."""
         return max(LEAST_GAP_MS, min(GAP_MS, self.lease_ms // 2, self.silence_ms // 2))
+
+    @property
+    def wait_ms(self) -> int:
+        """A claim that waits no longer than this stands for the heartbeats of who holds nothing: the next one comes
+        before its sender would be thought dead."""
+        return min(LONGEST_WAIT_MS, self.silence_ms * 5 // 6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What the queue does by itself, and for other dispatchers: the operations behind the loops of maintenance."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import partial
 
 from dispatcher.meters import Totals
 from dispatcher.model import Orders
@@ -16,6 +17,7 @@ from dispatcher.store.base import Store, Tx
 from dispatcher.store.webhooks import Hook
 
 REAP_LIMIT = 100
+NOTE_LIMIT = 1_000  # instances in one write
 LEARN_MS = 2_000  # how often it is looked for schemas that came to another dispatcher
 
 
@@ -23,6 +25,10 @@ def _make_ready(tx: Tx, limit: int) -> int:
     made = tx.make_ready(limit)
     tx.settle_keys()  # which belongs to what the step costs
     return made
+
+
+def _see(hosts: Mapping[str, str | None], tx: Tx) -> None:
+    tx.seen_waiting(hosts)
 
 
 class Upkeep:
@@ -68,6 +74,13 @@ class Upkeep:
         if watched or self.store.now().wall - self._learned > LEARN_MS:
             self._look_up(watched)
         return claims + len(watched)
+
+    def note_waiting(self) -> int:
+        """Record that those who wait are here, as heartbeats would; how many. Writes nothing when nobody does."""
+        hosts = list(self.waiting.hosts().items())
+        for start in range(0, len(hosts), NOTE_LIMIT):
+            self.store.write(partial(_see, dict(hosts[start : start + NOTE_LIMIT])))
+        return len(hosts)
 
     def _look_up(self, watched: list[int]) -> None:
         with self.store.read() as reader:

@@ -181,6 +181,11 @@ class Waiting:
             parked = list(self._parked.values())
         return {one.instance: one.asked.orders.said for one in parked if one.instance is not None}
 
+    def hosts(self) -> dict[str, str | None]:
+        """The instances that wait, by their secret ids, and what they say of their machines."""
+        with self._lock:
+            return {instance_id: parked.asked.host for instance_id, parked in self._parked.items()}
+
     def dismiss_worker(self, worker_id: str) -> None:
         """End the waits of a worker's instances, those that are not known yet as well."""
         with self._lock:

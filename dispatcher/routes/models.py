@@ -22,6 +22,7 @@ from pydantic import (
 from dispatcher import outward
 from dispatcher.config import TEN_YEARS
 from dispatcher.queue.options import Options
+from dispatcher.queue.terms import LONGEST_WAIT_MS
 
 MAX_INT = 2**53
 NAME = r"^[A-Za-z0-9_.:-]{1,128}$"
@@ -231,7 +232,7 @@ class ClaimTerms(Tolerant):
     task_types: list[Name] | None = Field(None, max_length=10_000)
     queues: list[Name] | None = Field(None, max_length=10_000)
     labels: list[Name] = Field(default_factory=list, max_length=1_000)
-    wait_seconds: float = Field(0, ge=0, le=25)
+    wait_seconds: float = Field(0, ge=0, le=LONGEST_WAIT_MS // 1000)
     orders: KnownOrders = Field(default_factory=KnownOrders)
 
 
@@ -240,6 +241,7 @@ class Claim(ClaimTerms):
 
     worker_id: Name
     instance_id: Key
+    host: Any = Field(None, description="of one that waits, an object as in a heartbeat; anything else is ignored")
 
 
 class ResultRef(Tolerant):

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, request
@@ -22,6 +24,7 @@ from dispatcher.routes.direct import Direct
 
 PART_BYTES = 2**20
 PARTIAL_BYTES = 64 * 1024
+HOST_CHARS = 64 * 1024  # it is kept in memory
 ONE_OUTCOME = models.Outcome.__pydantic_validator__
 Checked = tuple[Outcome | None, str, str]  # or else the verdict, and the reason for it
 STATUS = {status.value: status for status in End}
@@ -35,7 +38,7 @@ def blueprint(queue: Queue, result_max_bytes: int, direct: Direct) -> Blueprint:
     @direct.post(views, "/get-tasks")
     def get_tasks(sent: bytes) -> show.Reply:
         asked = body.parse(models.Claim, sent)
-        answer = queue.claim(_claim(asked, asked.worker_id, asked.instance_id, asked.wait_seconds))
+        answer = queue.claim(_waiting_claim(asked))
         return show.envelope(show.claimed(answer, store_id))
 
     @direct.post(views, "/submit-results")
@@ -102,6 +105,21 @@ def _claim(asked: models.ClaimTerms, worker_id: str, instance_id: str, wait_seco
         wait_ms=int(wait_seconds * 1000),
         orders=Orders(asked.orders.state, tuple(asked.orders.cancel), asked.orders.now),
     )
+
+
+def _waiting_claim(asked: models.Claim) -> Claim:
+    claim = _claim(asked, asked.worker_id, asked.instance_id, asked.wait_seconds)
+    return replace(claim, host=_host(asked.host)) if claim.wait_ms else claim
+
+
+def _host(said: Any) -> str | None:
+    """As a heartbeat says it; what cannot be used is left out, for no claim is refused over it."""
+    if not isinstance(said, dict):
+        return None
+    with suppress(Invalid):
+        text = body.text_of(said, "host")
+        return text if len(text) <= HOST_CHARS else None
+    return None
 
 
 def _death(asked: models.Death) -> Death:
@@ -259,7 +277,8 @@ def _native_heartbeat(queue: Queue, store_id: str, beat: models.Heartbeat) -> sh
     if beat.leaving and answer.taken and not beat.leases:
         queue.report_death(store_id, _farewell(beat))
     data = {"worker_id": beat.worker_id, "status": "alive", "last_heartbeat": show.moment(answer.at)}
-    return show.success({**data, "store_id": store_id, "leases": answer.leases, "orders": answer.orders.as_dict()})
+    told = {"leases": answer.leases, "orders": answer.orders.as_dict(), "wait_seconds": queue.terms.wait_ms / 1000}
+    return show.success({**data, "store_id": store_id, **told})
 
 
 def _classic_heartbeat(queue: Queue, beat: models.ClassicHeartbeat) -> show.Reply:

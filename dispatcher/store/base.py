@@ -20,7 +20,6 @@ from dispatcher.model import (
     EndedTask,
     Grant,
     Granted,
-    Instance,
     KeyUse,
     Lane,
     LeaseEnd,
@@ -38,6 +37,7 @@ from dispatcher.model import (
 )
 from dispatcher.store.attempts import AttemptReader, AttemptTx
 from dispatcher.store.browsing import BrowseReads, HistoryOps
+from dispatcher.store.instances import InstanceOps
 from dispatcher.store.later import LaterOps, LaterReads
 from dispatcher.store.webhooks import HookOps, HookReads
 from dispatcher.store.writer import Serving
@@ -46,7 +46,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 
-class Tx(AttemptTx, LaterOps, HistoryOps, HookOps, Protocol):
+class Tx(InstanceOps, AttemptTx, LaterOps, HistoryOps, HookOps, Protocol):
     """One operation inside a transaction."""
 
     now: Now
@@ -105,46 +105,6 @@ class Tx(AttemptTx, LaterOps, HistoryOps, HookOps, Protocol):
 
     def resettle_keys(self, queue: str, after: str, limit: int) -> str | None:
         """Bring the next keys of a queue to its limit, in the order of their names; how far this came, None: done."""
-
-    # instances
-    def instance(self, instance_id: str) -> Instance | None:
-        """The instance with this secret id, if it is known."""
-
-    def classic(self, worker_id: str) -> Instance | None:
-        """The classic instance of this worker_id, if it is known."""
-
-    def meet(self, instance_id: str | None, worker_id: str) -> Instance:
-        """The instance, made when it is new, locked; without an id the classic instance of the worker_id."""
-
-    def meet_at_once(self, instance_id: str, worker_id: str) -> Instance | None:
-        """The same without waiting: None while another dispatcher has the instance in hand."""
-
-    def seen(self, instance: int, seq: int, host: str | None) -> None:
-        """Record an answered heartbeat: its time, its number and, unless None, the host metadata as JSON text."""
-
-    def answered(self, instance: int, request: int) -> None:
-        """Raise the instance's highest answered claim number."""
-
-    def bury(self, instance: int) -> None:
-        """Record the instance's death; the first time counts."""
-
-    def remembered(self, worker_id: str) -> str | None:
-        """The order that a new instance of this worker_id begins with; until this transaction is over, no order comes
-        between. None: run."""
-
-    def order_worker(self, worker_id: str, ordered: str | None, remember: str | None) -> list[int] | None:
-        """Order the living instances of a worker_id, and remember it (`run`, `quiet`, `sleep`) for those to come unless
-        that is None; whom it reached, or None when nobody of that name was ever seen. No claim under way gets more
-        after it."""
-
-    def ordered(self, instances: Sequence[int]) -> Mapping[int, str]:
-        """The orders (`quiet`, `sleep`, `stop`, the latter two with `_now`) of those of the instances that have one."""
-
-    def register(self, instance: int, about: str) -> None:
-        """Record what an instance says of itself (JSON text)."""
-
-    def register_types(self, schemas: Mapping[str, str | None]) -> None:
-        """Remember the payload schema (JSON text) of each task type."""
 
     # claims
     def take(self, lanes: Sequence[int], limit: int, grant: Grant, room: int = 2**40) -> list[Granted]:

@@ -2,6 +2,7 @@
 
 import io
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -258,6 +259,17 @@ def test_nothing_waits_for_the_word_of_the_peer() -> None:
         sock = Address("127.0.0.1", listener.getsockname()[1], 1.0, None).open()
     with sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_who_waits_for_an_answer_learns_that_the_other_host_has_gone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = Address("127.0.0.1", listener.getsockname()[1], 1.0, None).open()
+    with sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if sys.platform == "linux":
+            names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+            idle, between, most = (sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names)
+            assert idle + between * most <= 40
 
 
 @pytest.mark.parametrize(

@@ -385,6 +385,7 @@ def test_a_heartbeat_renews_and_brings_progress(api: Api) -> None:
         "store_id": api.store.store_id,
         "leases": {lease["lease_id"]: "ok"},
         "orders": RUN,
+        "wait_seconds": 50,
     }
     api.beat(2, {"lease_id": lease["lease_id"], "progress": {"done": 6}})
     task = api.task(lease["task_id"])

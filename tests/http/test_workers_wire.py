@@ -1,5 +1,7 @@
 """`/workers`, orders over the wire, partial results and logs, what an autoscaler asks."""
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,6 +38,33 @@ def test_a_registered_worker_is_shown_with_all_it_said(api: Api) -> None:
         "blamed_for": [],
     }
     assert api.get("/stats").data["workers"] == [worker]
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ({"outbox": 2}, {"outbox": 2}),
+        (None, {"outbox": 1}),
+        ("lab", {"outbox": 1}),
+        ([1], {"outbox": 1}),
+        ({"much": "x" * 70_000}, {"outbox": 1}),
+        ({"deep": json.loads("[" * 100 + "]" * 100)}, {"outbox": 1}),
+    ],
+)
+def test_a_claim_that_waits_says_of_its_host_what_a_heartbeat_would(api: Api, host: Any, shown: dict[str, int]) -> None:
+    api.beat(1, register=REGISTER, host={"outbox": 1})
+    waiting = api.later(api.claim, wait_seconds=50, host=host)
+    wait_until(lambda: len(api.queue.waiting) == 1)
+    assert api.queue.note_waiting() == 1
+    (worker,) = api.get("/workers").data["workers"]
+    assert worker["metadata"] == shown
+    api.queue.drain()
+    assert waiting.result(10)["tasks"] == []
+
+
+def test_a_heartbeat_hears_how_long_a_claim_may_stand_for_it(make_api: Callable[..., Api]) -> None:
+    assert make_api().beat(1)["wait_seconds"] == 50
+    assert make_api(worker_death_timeout=3).beat(1)["wait_seconds"] == 2.5
 
 
 def test_orders_over_the_wire(api: Api) -> None:

@@ -48,6 +48,7 @@ class ScriptedDispatcher:
         self.leases: dict[str, str] = {}  # by lease_id; ok if not named
         self.delivered: list[str] = []
         self.store_id = STORE
+        self.wait_seconds: float | None = None  # how long a claim may stand for heartbeats
 
     def call(self, method: str, path: str, body: Any = None, *, timeout: float = 30, content_type: str = "") -> Any:
         sent = body if isinstance(body, bytes) else body.read()
@@ -72,7 +73,8 @@ class ScriptedDispatcher:
 
     def pulse(self, body: Any) -> Any:
         answers = {entry["lease_id"]: self.leases.get(entry["lease_id"], "ok") for entry in body["leases"]}
-        return {"store_id": self.store_id, "leases": answers, "orders": RUN}
+        waits = {} if self.wait_seconds is None else {"wait_seconds": self.wait_seconds}
+        return {"store_id": self.store_id, "leases": answers, "orders": RUN, **waits}
 
 
 def claimed(tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def numbers(bench: Bench) -> list[tuple[int, int]]:
 
 
 def test_a_claim_says_what_the_protocol_asks_for(bench: Bench, claimer: Claimer) -> None:
+    bench.claims.host = lambda: {"hostname": "h"}
     claimer.step()
     [body] = bench.dispatcher.bodies("/get-tasks")
     wait = body.pop("wait_seconds")
@@ -58,6 +59,7 @@ def test_a_claim_says_what_the_protocol_asks_for(bench: Bench, claimer: Claimer)
         "labels": [f"host:{socket.gethostname()}"],
         "max_tasks": 4,
         "orders": RUN,
+        "host": {"hostname": "h"},
     }
 
 

@@ -165,3 +165,23 @@ def test_news_that_a_heartbeat_has_no_room_for_come_with_the_next_ones() -> None
         rounds += 1
     assert sorted(told) == [f"{n}-1" for n in range(1, 8)]
     assert rounds == 4
+
+
+def test_there_is_nothing_to_tell_once_two_heartbeats_have_said_so() -> None:
+    leases = Leases("i")
+
+    def said() -> bool:
+        leases.listings()
+        return leases.nothing_to_tell()
+
+    assert [said(), said(), said()] == [False, True, True]
+    leases.answered_claim(leases.open_claim(1, 0), STORE, [task(1)])
+    assert [said(), said()] == [False, False]
+    leases.settled(["1-1"])
+    assert [said(), said()] == [False, True]
+    leases.not_told(leases.listings()[0])
+    assert [said(), said()] == [False, True], "one that got no answer said nothing"
+    leases.open_claim(1, 25)
+    assert said()
+    leases.open_claim(1, 0)
+    assert not said(), "a claim beside the waiting one, whose number has to be told"

@@ -45,7 +45,7 @@ class Process:
 class System:
     """One dispatcher and its workers in a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder, self.cache = folder, folder / "cache"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -63,6 +63,7 @@ class System:
             "WORKER_HEARTBEAT_INTERVAL": "0.5",
             "CACHE_RETRY_INTERVAL": "0.5",
             "LOG_LEVEL": "INFO",
+            **settings,
         }
         self.processes: list[Process] = []
         self.transport = Transport(f"http://127.0.0.1:{self.port}")

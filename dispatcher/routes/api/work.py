@@ -97,6 +97,9 @@ class Beaten(Reply):
     store_id: str = ""
     leases: dict[str, Literal["ok", "cancel", "lost", "foreign"]] = Field(default_factory=dict)
     orders: Orders | None = None
+    wait_seconds: float | None = Field(
+        None, description="a claim that waits no longer stands for the heartbeats of an instance that holds nothing"
+    )
 
 
 class Uploaded(Reply):
@@ -166,7 +169,7 @@ OPERATIONS = (
     Operation(
         "post", "/get-tasks", models.Claim, Claimed, "Claim tasks; waits up to wait_seconds",
         "`request_id` rises within an instance; a number that was answered before gets those of its leases that are "
-        "still held. Waits up to 25 seconds, and answers at once when there is work or an order.",
+        "still held. Waits up to 50 seconds, and answers at once when there is work or an order.",
         CLAIMED, {**WHO, "request_id": 1, "max_tasks": 1, "wait_seconds": 0}, errors=(errors.InstanceDead,),
     ),
     Operation(
@@ -195,7 +198,7 @@ OPERATIONS = (
         "Every 30 seconds by default; each listed lease is answered `ok`, `cancel`, `lost` or `foreign`. A `seq` that "
         "is not above the highest one gets orders only.",
         {"worker_id": "worker-1", "status": "alive", "last_heartbeat": AT, "store_id": STORE,
-         "leases": {LEASE: "ok"}, "orders": RUN},
+         "leases": {LEASE: "ok"}, "orders": RUN, "wait_seconds": 50.0},
         {**WHO, "seq": 1, "store_id": STORE, "leases": [{"lease_id": LEASE}]}, errors=(errors.InstanceDead,),
     ),
     Operation(

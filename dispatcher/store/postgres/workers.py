@@ -14,6 +14,11 @@ REMEMBER = """INSERT INTO worker_orders VALUES (%s, %s, %s)
     ON CONFLICT (worker_id) DO UPDATE SET state = excluded.state, changed_at = excluded.changed_at"""
 ORDER = """UPDATE instances SET ordered = %s WHERE id IN (
     SELECT id FROM instances WHERE worker_id = %s AND died_at IS NULL ORDER BY id FOR UPDATE) RETURNING id"""
+# who is locked is seen by another dispatcher at this moment
+SEEN_WAITING = """UPDATE instances SET seen_at = greatest(seen_at, %s), host = coalesce(n.host, instances.host)
+    FROM (SELECT id, told.host FROM instances JOIN unnest(%s::text[], %s::text[]) AS told (instance_id, host)
+        USING (instance_id) WHERE died_at IS NULL FOR UPDATE OF instances SKIP LOCKED) AS n
+    WHERE instances.id = n.id"""
 PUT = f"""INSERT INTO task_output ({OUTPUT})
     SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[])
     ON CONFLICT (task_id) DO UPDATE SET partial = excluded.partial, log = excluded.log,
@@ -46,6 +51,10 @@ class WorkerOps(Statements):
     def register(self, instance: int, about: str) -> None:
         """Record what a worker says of itself."""
         self.changed("UPDATE instances SET about = %s WHERE id = %s", (about, instance))
+
+    def seen_waiting(self, hosts: Mapping[str, str | None]) -> None:
+        """Record who waits here."""
+        self.changed(SEEN_WAITING, (self.now.wall, list(hosts), list(hosts.values())))
 
     def outputs(self, ids: Sequence[int]) -> Mapping[int, Output]:
         """What tasks show."""

@@ -42,6 +42,12 @@ class WorkerOps:
         """Record what a worker says of itself."""
         self.db.execute("UPDATE instances SET about = ? WHERE id = ?", (about, instance))
 
+    def seen_waiting(self, hosts: Mapping[str, str | None]) -> None:
+        """Record who waits here."""
+        sql = """UPDATE instances SET seen_at = max(seen_at, ?), host = coalesce(?, host)
+                 WHERE instance_id = ? AND died_at IS NULL"""
+        self.db.executemany(sql, [(self.now.wall, host, instance_id) for instance_id, host in hosts.items()])
+
     def outputs(self, ids: Sequence[int]) -> Mapping[int, Output]:
         """What tasks show."""
         rows = self.db.executemany(f"SELECT {OUTPUT} FROM task_output WHERE task_id = ?", [(i,) for i in ids])
