@@ -7,7 +7,8 @@ requests that have come in, works on them, commits once for all that wrote, and 
 cores that the commits of its dispatchers queue for. Workers with two children each beat every 30 s at a moment of their
 own, renew the claim that waits every 25 s, and report what they finished with a claim for the next; short tasks are
 reported together every 0.2 s. All are spread evenly over the dispatchers, so that one shard is simulated: a dispatcher,
-or all those before one database. Tasks come in by requests of 1,000. A core that would get more than a second of work a
+or all those before one database. Workers without tasks renew the claim every 45 s, which before a single dispatcher
+stands for their heartbeats. Tasks come in by requests of 1,000. A core that would get more than a second of work a
 second is overloaded, and nothing is simulated.
 """
 
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 from report import arguments, spread, tell, told
 
-BEAT_S, WAIT_S, CHILDREN, TOGETHER_S, FSYNC_S = 30.0, 25.0, 2, 0.2, 0.0004
+BEAT_S, WAIT_S, IDLE_WAIT_S, CHILDREN, TOGETHER_S, FSYNC_S = 30.0, 25.0, 45.0, 2, 0.2, 0.0004
 KINDS = ("heartbeat", "claim", "report")
 GROUP = 500  # requests that share a commit at most
 DEFAULT = Path(__file__).parent / "results"
@@ -113,7 +114,9 @@ LOADS = [Load(1000, 10), Load(10_000, 10), *(Load(100_000, seconds) for seconds 
 def kinds(costs: Costs, layout: Layout, load: Load) -> list[Kind]:
     """What an instance asks; a relay asks for all of its workers at once."""
     rate = load.tasks_per_s / load.workers * layout.relay
-    asked = [Kind("heartbeat", BEAT_S, costs.beat, True), Kind("claim", WAIT_S, costs.claim, True)]
+    asked = [Kind("claim", WAIT_S if rate else IDLE_WAIT_S, costs.claim, True)]
+    if rate or layout.dispatchers > 1:
+        asked.append(Kind("heartbeat", BEAT_S, costs.beat, True))
     if rate:
         every = max(1 / rate, TOGETHER_S)
         turn = costs.turn.plus(costs.task.plus(costs.submit).times(rate * every))
