@@ -103,7 +103,7 @@ def test_an_answer_without_a_length_ends_with_its_connection() -> None:
 
 
 def test_headers_are_found_in_any_case_and_joined() -> None:
-    headers = fed(HEAD + b"Via: 1.1 a\r\ndate: now\r\nvia: 1.1 \xfc\r\nContent-Length: 0\r\n\r\n", 1000)[0].headers
+    headers = fed(HEAD + b"Via: 1.1 a\r\ndate: now \t\r\nvia: 1.1 \xfc\r\nContent-Length: 0\r\n\r\n", 1000)[0].headers
     assert (headers["Date"], headers["VIA"], len(headers)) == ("now", "1.1 a, 1.1 ü", 3)
     assert headers.get("Location") is None
     assert list(headers) == ["via", "date", "content-length"]
