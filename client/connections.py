@@ -58,10 +58,11 @@ class Address(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A head with its empty line, and what follows it; a file is sent from its start."""
+    """A head with its empty line, and what follows it: of a file as many bytes as the head says, from its start."""
 
     head: bytes
-    body: Body
+    body: Body = None
+    size: int = 0
 
     def pieces(self) -> Iterator[bytes]:
         """All of it; the head and a small body in one, so that they go out together."""
@@ -70,10 +71,18 @@ class Request(NamedTuple):
         elif isinstance(self.body, bytes):
             yield from (self.head + self.body,) if len(self.body) <= _PIECE else (self.head, self.body)
         else:
-            self.body.seek(0)
             yield self.head
-            while piece := self.body.read(_PIECE):
-                yield piece
+            yield from _parts(self.body, self.size)
+
+
+def _parts(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Never more, which would be taken for the next request. Raises OSError when there is less."""
+    file.seek(0)
+    while size:
+        if not (part := file.read(min(_PIECE, size))):
+            raise OSError("the file became shorter while it was sent")
+        size -= len(part)
+        yield part
 
 
 class Unanswered(set["Connection"]):

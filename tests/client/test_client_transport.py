@@ -124,6 +124,35 @@ def test_a_file_is_sent_again_from_its_start(server: Server, transport: Transpor
     assert server.seen[-1].headers["content-type"] == "image/png"
 
 
+class Changing(io.BytesIO):
+    """A file that becomes longer or shorter as soon as its size was asked for."""
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        super().__init__(before)
+        self._after = after
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        at = super().seek(offset, whence)
+        if whence == io.SEEK_END:
+            super().seek(0)
+            self.write(self._after)
+            self.truncate()
+        return at
+
+
+def test_of_a_file_that_grows_no_more_is_sent_than_was_said(server: Server, transport: Transport) -> None:
+    server.answer(success(1), success(2), success(3))
+    grown = Changing(b"x" * 100_000, b"x" * 100_000 + b"GET /never-asked HTTP/1.1\r\n\r\n")
+    assert transport.call("PUT", "/result/1-5f", grown) == 1
+    assert transport.call("GET", "/stats") == 2
+    assert [seen.path for seen in server.seen] == ["/result/1-5f", "/stats"]
+
+
+def test_a_file_that_becomes_shorter_is_told_at_once(server: Server, transport: Transport) -> None:
+    with pytest.raises(Unreachable, match="shorter"):
+        transport.call("PUT", "/result/1-5f", Changing(b"x" * 100_000, b"x" * 70_000))
+
+
 def test_a_new_connection_that_dies_is_an_error_at_once(server: Server, transport: Transport) -> None:
     server.answer(HANG_UP, success(1))
     with pytest.raises(Unreachable, match="no answer"):
