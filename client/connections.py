@@ -1,10 +1,10 @@
 """Kept sockets to one dispatcher: what is sent and received within its time, and word of one that had died."""
 
 import errno
+import os
 import select
 import socket
 import ssl
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -105,7 +105,7 @@ class Connection:
     def __init__(self, sock: socket.socket, unanswered: Unanswered) -> None:
         self._sock, self._unanswered = sock, unanswered
         self._kept = self._given_up = False
-        self._deadline = 0.0
+        self._deadline, self._process = 0.0, os.getpid()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
@@ -137,8 +137,9 @@ class Connection:
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # not that of TLS, which would read on in plain
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come unasked: neither bytes that would pass for an answer nor its end."""
-        return not self._poll.poll(0)
+        """Whether nothing has come unasked, neither bytes that would pass for an answer nor its end, and nothing will:
+        in a fork the answers are those of the process that opened it."""
+        return not self._poll.poll(0) and self._process == os.getpid()
 
     def close(self) -> None:
         """Closes the socket."""
@@ -182,17 +183,16 @@ class Connection:
 
 class Pool:
     """Keeps up to `size` idle connections to one address, and gives the one first that was used last; more may be in
-    use. Safe for many threads."""
+    use. Safe for many threads, without a lock that a fork could find held: each step on the list is one of its own."""
 
     def __init__(self, address: Address, size: int, unanswered: Unanswered) -> None:
         self._address, self._size, self._unanswered = address, size, unanswered
         self._idle: list[Connection] = []
-        self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._idle)  # for who forgets to close a client
 
     def take(self) -> Connection:
         """A kept connection that seems alive, else a new one. Raises OSError."""
-        while connection := self._last():
+        while connection := _last(self._idle):
             if connection.is_quiet():
                 return connection
             connection.close()
@@ -206,27 +206,28 @@ class Pool:
 
     def put(self, connection: Connection, answer: Answer) -> None:
         """Back from an exchange: kept if its answer was read to its end and leaves it open."""
-        if answer.whole and answer.keep_alive:
-            with self._lock:
-                if len(self._idle) < self._size:
-                    self._idle.append(connection)
-                    return
-        connection.close()
+        if not (answer.whole and answer.keep_alive):
+            connection.close()
+            return
+        self._idle.append(connection)
+        if len(self._idle) > self._size and (spare := _last(self._idle)):  # looked at after the line above: see `close`
+            spare.close()
 
     def close(self) -> None:
         """Closes all idle connections; what comes back after this is not kept."""
-        with self._lock:
-            self._size = 0
-            _close_all(self._idle)
+        self._size = 0
+        _close_all(self._idle)
 
-    def _last(self) -> Connection | None:
-        with self._lock:
-            return self._idle.pop() if self._idle else None
+
+def _last(idle: list[Connection]) -> Connection | None:
+    with suppress(IndexError):
+        return idle.pop()
+    return None
 
 
 def _close_all(idle: list[Connection]) -> None:
-    while idle:
-        idle.pop().close()
+    while connection := _last(idle):
+        connection.close()
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
