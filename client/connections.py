@@ -41,9 +41,14 @@ class Address(NamedTuple):
     def open(self) -> socket.socket:
         """A new socket; raises OSError."""
         try:
-            sock = socket.create_connection((self.host, self.port), self.connect_timeout)
+            return self._opened()
+        except TimeoutError as error:
+            raise OSError(f"no connection within {self.connect_timeout:g} s") from error
         except UnicodeError as error:  # of a label that is too long
             raise OSError(f"{self.host} is no name of a host") from error
+
+    def _opened(self) -> socket.socket:
+        sock = socket.create_connection((self.host, self.port), self.connect_timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return self.tls.wrap_socket(sock, server_hostname=self._certified) if self.tls else sock
