@@ -18,7 +18,7 @@ class Headers(Mapping[str, str]):
     def __init__(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
         self._values: dict[str, str] = {}
         for line in lines:
-            name, value = (part.decode("latin-1") for part in line)
+            name, value = (part.decode("latin-1").rstrip(" \t") for part in line)
             self._values[name.lower()] = f"{self[name]}, {value}" if name in self else value
 
     def __getitem__(self, name: str) -> str:

@@ -1,10 +1,10 @@
 """Kept sockets to one dispatcher: what is sent and received within its time, and word of one that had died."""
 
 import errno
+import os
 import select
 import socket
 import ssl
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -43,9 +43,14 @@ class Address(NamedTuple):
     def open(self) -> socket.socket:
         """A new socket; raises OSError."""
         try:
-            sock = socket.create_connection((self.host, self.port), self.connect_timeout)
+            return self._opened()
+        except TimeoutError as error:
+            raise OSError(f"no connection within {self.connect_timeout:g} s") from error
         except UnicodeError as error:  # of a label that is too long
             raise OSError(f"{self.host} is no name of a host") from error
+
+    def _opened(self) -> socket.socket:
+        sock = socket.create_connection((self.host, self.port), self.connect_timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _notice_vanished_host(sock)
@@ -69,10 +74,11 @@ def _notice_vanished_host(sock: socket.socket) -> None:
 
 
 class Request(NamedTuple):
-    """A head with its empty line, and what follows it; a file is sent from its start."""
+    """A head with its empty line, and what follows it: of a file as many bytes as the head says, from its start."""
 
     head: bytes
-    body: Body
+    body: Body = None
+    size: int = 0
 
     def pieces(self) -> Iterator[bytes]:
         """All of it; the head and a small body in one, so that they go out together."""
@@ -81,10 +87,18 @@ class Request(NamedTuple):
         elif isinstance(self.body, bytes):
             yield from (self.head + self.body,) if len(self.body) <= _PIECE else (self.head, self.body)
         else:
-            self.body.seek(0)
             yield self.head
-            while piece := self.body.read(_PIECE):
-                yield piece
+            yield from _parts(self.body, self.size)
+
+
+def _parts(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Never more, which would be taken for the next request. Raises OSError when there is less."""
+    file.seek(0)
+    while size:
+        if not (part := file.read(min(_PIECE, size))):
+            raise OSError("the file became shorter while it was sent")
+        size -= len(part)
+        yield part
 
 
 class Unanswered(set["Connection"]):
@@ -107,7 +121,7 @@ class Connection:
     def __init__(self, sock: socket.socket, unanswered: Unanswered) -> None:
         self._sock, self._unanswered = sock, unanswered
         self._kept = self._given_up = False
-        self._deadline = 0.0
+        self._deadline, self._process = 0.0, os.getpid()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
@@ -139,8 +153,9 @@ class Connection:
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # not that of TLS, which would read on in plain
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come unasked: neither bytes that would pass for an answer nor its end."""
-        return not self._poll.poll(0)
+        """Whether nothing has come unasked, neither bytes that would pass for an answer nor its end, and nothing will:
+        in a fork the answers are those of the process that opened it."""
+        return not self._poll.poll(0) and self._process == os.getpid()
 
     def close(self) -> None:
         """Closes the socket."""
@@ -184,17 +199,16 @@ class Connection:
 
 class Pool:
     """Keeps up to `size` idle connections to one address, and gives the one first that was used last; more may be in
-    use. Safe for many threads."""
+    use. Safe for many threads, without a lock that a fork could find held: each step on the list is one of its own."""
 
     def __init__(self, address: Address, size: int, unanswered: Unanswered) -> None:
         self._address, self._size, self._unanswered = address, size, unanswered
         self._idle: list[Connection] = []
-        self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._idle)  # for who forgets to close a client
 
     def take(self) -> Connection:
         """A kept connection that seems alive, else a new one. Raises OSError."""
-        while connection := self._last():
+        while connection := _last(self._idle):
             if connection.is_quiet():
                 return connection
             connection.close()
@@ -208,27 +222,28 @@ class Pool:
 
     def put(self, connection: Connection, answer: Answer) -> None:
         """Back from an exchange: kept if its answer was read to its end and leaves it open."""
-        if answer.whole and answer.keep_alive:
-            with self._lock:
-                if len(self._idle) < self._size:
-                    self._idle.append(connection)
-                    return
-        connection.close()
+        if not (answer.whole and answer.keep_alive):
+            connection.close()
+            return
+        self._idle.append(connection)
+        if len(self._idle) > self._size and (spare := _last(self._idle)):  # looked at after the line above: see `close`
+            spare.close()
 
     def close(self) -> None:
         """Closes all idle connections; what comes back after this is not kept."""
-        with self._lock:
-            self._size = 0
-            _close_all(self._idle)
+        self._size = 0
+        _close_all(self._idle)
 
-    def _last(self) -> Connection | None:
-        with self._lock:
-            return self._idle.pop() if self._idle else None
+
+def _last(idle: list[Connection]) -> Connection | None:
+    with suppress(IndexError):
+        return idle.pop()
+    return None
 
 
 def _close_all(idle: list[Connection]) -> None:
-    while idle:
-        idle.pop().close()
+    while connection := _last(idle):
+        connection.close()
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:

@@ -147,9 +147,9 @@ class Transport:
         if not path.startswith("/"):
             raise ValueError(f"not a path: {path!r}")
         if body is None:
-            return Request(_head(method, self._prefix + path, self._headers) + b"\r\n", None)
-        head = _head(method, self._prefix + path, self._headers, content_type)
-        return Request(b"%sContent-Length: %d\r\n\r\n" % (head, _size(body)), body)
+            return Request(_head(method, self._prefix + path, self._headers) + b"\r\n")
+        head, size = _head(method, self._prefix + path, self._headers, content_type), _size(body)
+        return Request(b"%sContent-Length: %d\r\n\r\n" % (head, size), body, size)
 
     def _ask(self, request: Request, timeout: float) -> "_Reply":
         """Raises Unreachable or BadReply."""

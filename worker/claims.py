@@ -25,9 +25,7 @@ log = logging.getLogger(__name__)
 MAX_TASKS = 1000  # in one claim, see DESIGN section 5
 _ANSWER_TIME = 10.0  # seconds that a claim's answer may take beyond its wait
 _UNDER_WAY = 0.02  # seconds between looks whether a claim beside was answered
-_AT_LEISURE = (
-    0.1  # seconds between looks whether the children still have enough; a report that is due does not wait for it
-)
+_AT_LEISURE = 0.1  # seconds between looks whether the children still have enough; a report does not wait for it
 _LEFT = 1.0  # seconds in which a dispatcher that was left may still answer what waits there
 _FLOW = 0.2  # seconds that one full report reply keeps the claimer off
 FLOOD = 400  # tasks in an answer that make a flood, and the least that is asked for in one

@@ -59,13 +59,13 @@ class Direct:
             self._totals.add("POST", path, f"{status // 100}xx")
             sent = text.encode()
             start(STATUS[status], [*headers.items(), ("Content-Length", str(len(sent)))])
-            return (sent,)
+            return [sent]  # granian sends a list at once, all else piece by piece
 
         return answer
 
 
 def _is_usual(asked: Environ) -> bool:
-    usual = asked["REQUEST_METHOD"] == "POST" and "HTTP_HOST" in asked and LENGTH(asked.get("CONTENT_LENGTH", ""))
+    usual = asked["REQUEST_METHOD"] == "POST" and asked.get("HTTP_HOST") and LENGTH(asked.get("CONTENT_LENGTH", ""))
     return bool(usual) and not any(name in asked for name in BROWSERS)
 
 

@@ -104,7 +104,7 @@ def test_an_answer_without_a_length_ends_with_its_connection() -> None:
 
 
 def test_headers_are_found_in_any_case_and_joined() -> None:
-    headers = fed(HEAD + b"Via: 1.1 a\r\ndate: now\r\nvia: 1.1 \xfc\r\nContent-Length: 0\r\n\r\n", 1000)[0].headers
+    headers = fed(HEAD + b"Via: 1.1 a\r\ndate: now \t\r\nvia: 1.1 \xfc\r\nContent-Length: 0\r\n\r\n", 1000)[0].headers
     assert (headers["Date"], headers["VIA"], len(headers)) == ("now", "1.1 a, 1.1 ü", 3)
     assert headers.get("Location") is None
     assert list(headers) == ["via", "date", "content-length"]
@@ -239,7 +239,7 @@ def test_two_threads_may_give_up_what_many_wait_for(server: Server) -> None:
 def test_a_peer_that_never_agrees_on_tls_has_the_time_to_connect() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(Unreachable, match="nothing within 30 s"):
+        with pytest.raises(Unreachable, match=r"no connection within 0\.05 s"):
             Transport(url, connect_timeout=0.05).call("GET", "/stats")
 
 

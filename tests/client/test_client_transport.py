@@ -4,6 +4,8 @@ import contextlib
 import gc
 import io
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ import pytest
 from scripted_server import HANG_UP, LOOPBACK_PEM, SILENCE, Answer, Server, reply, success
 
 from client.transport import Refused, Transport, Unreachable
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def connections(server: Server) -> list[int]:
@@ -122,6 +126,53 @@ def test_a_file_is_sent_again_from_its_start(server: Server, transport: Transpor
     assert transport.call("PUT", "/result/1-5f", spool, content_type="image/png") == 2
     assert [len(seen.body) for seen in server.seen] == [0, 200_000, 200_000]
     assert server.seen[-1].headers["content-type"] == "image/png"
+
+
+FORK = """
+import os, sys
+from client.transport import Transport
+transport = Transport(sys.argv[1])
+transport.call("GET", "/before")
+child = os.fork()
+transport.call("GET", "/parent" if child else "/child")
+os._exit(0 if not child else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_fork_never_asks_on_the_connection_of_its_parent(server: Server) -> None:
+    server.answer(success(1), success(2), success(3))
+    subprocess.run([sys.executable, "-c", FORK, server.url], cwd=ROOT, check=True, timeout=30)
+    used = {seen.path: seen.connection for seen in server.seen}
+    assert used == {"/before": 1, "/parent": 1, "/child": 2}
+
+
+class Changing(io.BytesIO):
+    """A file that becomes longer or shorter as soon as its size was asked for."""
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        super().__init__(before)
+        self._after = after
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        at = super().seek(offset, whence)
+        if whence == io.SEEK_END:
+            super().seek(0)
+            self.write(self._after)
+            self.truncate()
+        return at
+
+
+def test_of_a_file_that_grows_no_more_is_sent_than_was_said(server: Server, transport: Transport) -> None:
+    server.answer(success(1), success(2), success(3))
+    grown = Changing(b"x" * 100_000, b"x" * 100_000 + b"GET /never-asked HTTP/1.1\r\n\r\n")
+    assert transport.call("PUT", "/result/1-5f", grown) == 1
+    assert transport.call("GET", "/stats") == 2
+    assert [seen.path for seen in server.seen] == ["/result/1-5f", "/stats"]
+
+
+def test_a_file_that_becomes_shorter_is_told_at_once(server: Server, transport: Transport) -> None:
+    with pytest.raises(Unreachable, match="shorter"):
+        transport.call("PUT", "/result/1-5f", Changing(b"x" * 100_000, b"x" * 70_000))
 
 
 def test_a_new_connection_that_dies_is_an_error_at_once(server: Server, transport: Transport) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from http_helpers import Api, Reply
+from werkzeug.test import EnvironBuilder
 
 from dispatcher.config import BODY_LIMIT
 from dispatcher.routes import direct
@@ -82,8 +83,12 @@ def test_wrong_tokens_are_counted_on_both_ways(guarded: Api) -> None:
     assert here.headers["Retry-After"]
 
 
-def test_another_name_for_this_machine_is_refused_on_both_ways(api: Api) -> None:
-    here, there = both(api, "/heartbeat", {}, Host="rebound.example")
+@pytest.mark.parametrize("host", ["rebound.example", ""])  # none: granian's way to tell of HTTP/1.0 without a Host
+def test_another_name_for_this_machine_is_refused_on_both_ways(api: Api, host: str) -> None:
+    here, there = (
+        api.ask("POST", "/heartbeat", {}, headers=headers, environ_overrides={"HTTP_HOST": host, "SERVER_NAME": "0"})
+        for headers in ({}, LONG_WAY)
+    )
     assert here.status == 403
     assert told(here) == told(there)
 
@@ -107,6 +112,11 @@ def test_a_body_cut_short_is_refused(api: Api) -> None:
     cut = api.ask("POST", "/submit-task", b'{"task_type": "noop"}', environ_overrides={"CONTENT_LENGTH": "100"})
     assert cut.status == 400
     assert "ended early" in cut.json["message"]
+
+
+def test_granian_sends_an_answer_in_one_piece(api: Api) -> None:
+    environ = EnvironBuilder(path="/heartbeat", method="POST", data="{}").get_environ()
+    assert isinstance(api.app.wsgi_app(environ, lambda *_: None), list)  # type: ignore[arg-type,return-value]
 
 
 def test_what_fails_unexpectedly_says_nothing_of_our_insides(

@@ -1,15 +1,20 @@
 """Submit: once, all or none, in order, exact (DESIGN mechanism 4)."""
 
 import json
+import random
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_kit import DAY, HOUR, FakeClock, MakeStore, Mill, StoreKind
 
-from dispatcher.errors import KeyConflict
+from dispatcher.errors import BacklogFull, KeyConflict
 from dispatcher.model import State
+from dispatcher.queue import queues
 from dispatcher.queue.submit import Submission
-from dispatcher.store.base import Store
+from dispatcher.store.base import Store, Tx
 
 
 def keyed(key: str, digest: bytes = b"body") -> Submission:
@@ -189,3 +194,64 @@ def test_failed_operation_leaves_nothing(mill: Mill, store: Store) -> None:
     assert store.write(lambda tx: tx.known_keys(["left"])) == {}
     assert store.write(lambda tx: tx.instance("i-left")) is None
     assert mill.state(mill.one()) == State.PENDING
+
+
+class Undone(Exception):
+    """Takes an operation back; `args` are what it saw."""
+
+
+def any_submission(rng: random.Random, now: int) -> Submission:
+    fields: dict[str, Any] = {
+        "queue": ["default", "mail"],
+        "priority": [0, 1],
+        "key": ["a", "b", "c"],
+        "unique_key": ["u", "v"],
+        "unique_for_ms": [1000],
+        "limit_key": ["x", "y"],
+        "delay_ms": [0, 1000],
+        "run_at": [now - 1, now + 1],
+        "requires": [("a", "b"), ("b", "a")],
+        "max_attempts": [7],
+        "timeout_ms": [5000],
+        "tags": [("t",)],
+    }
+    chosen = {name: rng.choice(values) for name, values in fields.items() if rng.random() < 0.3}
+    return Submission("noop", str(rng.randrange(100)), digest=rng.choice([b"1", b"1", b"1", b"2"]), **chosen)
+
+
+def seen(mill: Mill, groups: Sequence[Sequence[Submission]]) -> tuple[Any, ...]:
+    """What these are answered and what is stored, with their places for ids; then all of it is taken back."""
+
+    def op(tx: Tx) -> None:
+        told: list[Any] = []
+        for group in groups:
+            try:
+                told += mill.queue._submit_each(tx, group)
+            except (KeyConflict, BacklogFull) as error:
+                told.append(str(error))
+        ids = list(dict.fromkeys(made.ids[0] for made in told if not isinstance(made, str)))
+        rows = tx.tasks(ids)
+        stored = [(*rows[i]._replace(id=0, lane_id=0), *tx.lane_of(rows[i].lane_id)[1:]) for i in ids]
+        raise Undone([t if isinstance(t, str) else (ids.index(t.ids[0]), t.created) for t in told], stored)
+
+    with pytest.raises(Undone) as undone:
+        mill.store.write(op)
+    return undone.value.args
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_comes_together_is_answered_as_if_one_by_one(mill: Mill, seed: int) -> None:
+    rng = random.Random(seed)
+    queues.configure(mill.queue, "mail", {"max_waiting": 4, "key_running": 1})
+    now = mill.clock.now().wall
+    for _ in range(8):
+        asked = [any_submission(rng, now) for _ in range(rng.randrange(2, 9))]
+        by_one = seen(mill, [[one] for one in asked])
+        at_once = seen(mill, [asked])
+        refused = [told for told in by_one[0] if isinstance(told, str)]
+        assert at_once == (by_one if not refused else ([at_once[0][0]], []))
+        assert not refused or at_once[0][0] in refused
+        for one in asked[:3]:  # what the next ones find
+            with suppress(KeyConflict, BacklogFull):
+                mill.queue.submit([one])
+        mill.queue.cancel([task["task_id"] for task in mill.all_tasks() if rng.random() < 0.3])
