@@ -16,7 +16,7 @@ from dispatcher.routes import body, plain, show
 from dispatcher.routes.direct import Direct
 from dispatcher.routes.models import SubmitTask, SubmitTasks
 
-PLAIN = frozenset({"task_type", "task_data", "idempotency_key"})  # the fields of most tasks
+PLAIN = plain.PlainTask.__annotations__.keys()  # the fields of most tasks
 
 
 def blueprint(queue: Queue, direct: Direct) -> Blueprint:
