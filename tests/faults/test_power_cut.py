@@ -337,7 +337,8 @@ def test_many_power_cuts_lose_nothing_acknowledged(folder: Path) -> str:
 
 @computing
 def test_without_full_sync_the_same_cuts_lose_much(folder: Path) -> str:
-    """The control: NORMAL loses acknowledged commits and corrupts nothing, so these tests can fail."""
+    """The control: NORMAL loses acknowledged commits and corrupts nothing, so these tests can fail. Of most seeds half
+    of the cuts lose something, of one in fifteen a fifth of them."""
     tally, told = cut_often(folder, "NORMAL", CONTROL_CUTS)
-    assert tally.losing_cuts > tally.cuts / 4, told
+    assert tally.losing_cuts > tally.cuts / 10, told
     return told
