@@ -1,11 +1,12 @@
 """What the readers of both stores share: the statements for display, filters, and pages that fit an answer."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from dispatcher.model import EndedTask, State, TaskFilter
 from dispatcher.store.packing import unpack_text
 
+T = TypeVar("T")
 VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS status, t.priority, t.attempts,
     t.max_attempts, t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at,
     t.cancel_requested_at, t.lease,
@@ -61,28 +62,27 @@ def unpacked(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def fitting(rows: Iterator[dict[str, Any]], max_bytes: int) -> list[dict[str, Any]]:
-    """As many rows as fit, at least one."""
-    found: list[dict[str, Any]] = []
-    size = 0
-    for row in map(unpacked, rows):
-        size += len(row["result"] or "") + len(row["data"])
-        if found and size > max_bytes:
-            break
-        found.append(row)
-    return found
+    """The rows of VIEW, as many as fit, at least one."""
+    return _as_many(map(unpacked, rows), lambda row: len(row["result"] or "") + len(row["data"]), max_bytes)
 
 
 def ends(rows: Iterable[tuple[Any, ...]], max_bytes: int) -> list[EndedTask]:
     """The rows of ENDS, as many as fit, at least one."""
-    found: list[EndedTask] = []
+    return _as_many(map(_ended, rows), lambda task: len(task.result or "") + len(task.data), max_bytes)
+
+
+def _ended(row: tuple[Any, ...]) -> EndedTask:
+    task, packed = EndedTask._make(row[:-1]), row[-1]
+    return task if packed is None else task._replace(result=unpack_text(packed))
+
+
+def _as_many(rows: Iterable[T], size_of: Callable[[T], int], max_bytes: int) -> list[T]:
+    found: list[T] = []
     for row in rows:
-        one = EndedTask._make(row[:-1])
-        if (packed := row[-1]) is not None:
-            one = one._replace(result=unpack_text(packed))
-        max_bytes -= len(one.result or "") + len(one.data)
+        max_bytes -= size_of(row)
         if found and max_bytes < 0:
             break
-        found.append(one)
+        found.append(row)
     return found
 
 
