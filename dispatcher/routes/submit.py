@@ -41,7 +41,11 @@ def blueprint(queue: Queue, direct: Direct) -> Blueprint:
     def submit_tasks(sent: bytes) -> show.Reply:
         value = body.parse_object(sent)
         if all_plain := _all_plain(value):
-            ids, _ = queue.submitted([_plain_submission(queue, n, task) for n, task in enumerate(all_plain)])
+            wanted = [
+                _plain_submission(queue, t["task_type"], t["task_data"], t["idempotency_key"], f"tasks[{n}].task_data")
+                for n, t in enumerate(all_plain)
+            ]
+            ids, _ = queue.submitted(wanted)
             return show.success({"task_ids": ids, "count": len(ids)}, 201)
         asked = body.validate(SubmitTasks, value).tasks
         wanted = [submission_of(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked)]
@@ -62,17 +66,20 @@ def _all_plain(value: dict[str, Any]) -> list[plain.PlainTask] | None:
         return None
 
 
-def _plain_submission(queue: Queue, place: int, task: plain.PlainTask) -> Submission:
-    """A plain task as `submission_of` would have it. Raises Invalid and TooLarge, naming the field."""
-    kind, data, key = task["task_type"], task["task_data"], task["idempotency_key"]
-    field = f"tasks[{place}].task_data"
-    text = text_of_data(data, field)
-    queue.schemas.check(kind, data, field)
-    return Submission(kind, text, key=key, digest=_plain_digest(kind, text))
+def _plain_submission(
+    queue: Queue, task_type: str, task_data: dict[str, Any], idempotency_key: str | None, field: str
+) -> Submission:
+    """A plain task as the queue takes it. Raises Invalid and TooLarge, naming the field."""
+    text = text_of_data(task_data, field)
+    queue.schemas.check(task_type, task_data, field)
+    digest = _hashed(f'{{"task_type": "{task_type}"}}{text}') if idempotency_key else b""  # as `_digest` has it
+    return Submission(task_type, text, key=idempotency_key, digest=digest)
 
 
 def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
     """A checked task as the queue takes it. Raises Invalid and TooLarge, naming the field."""
+    if asked.model_fields_set <= PLAIN:
+        return _plain_submission(queue, asked.task_type, asked.task_data, asked.idempotency_key, field)
     if asked.run_at is not None and asked.delay_seconds is not None:
         raise Invalid(field.replace("task_data", "delay_seconds"), "not together with run_at")
     if asked.unique_key is None and asked.unique_for != "unfinished":
@@ -82,8 +89,6 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
     data = text_of_data(asked.task_data, field)
     queue.schemas.check(asked.task_type, asked.task_data, field)
     digest = _digest(asked, data) if asked.idempotency_key else b""
-    if asked.model_fields_set <= PLAIN:
-        return Submission(asked.task_type, data, key=asked.idempotency_key, digest=digest)
     return Submission(
         task_type=asked.task_type,
         data=data,
@@ -138,14 +143,8 @@ def in_ms(seconds: float | None) -> int | None:
 
 def _digest(asked: SubmitTask, data: str) -> bytes:
     """What tells two bodies under one key apart."""
-    if asked.model_fields_set <= PLAIN:
-        return _plain_digest(asked.task_type, data)
     rest = asked.model_dump(mode="json", exclude_defaults=True, exclude={"task_data", "idempotency_key"})
     return _hashed(json.dumps(rest, sort_keys=True) + data)
-
-
-def _plain_digest(task_type: str, data: str) -> bytes:
-    return _hashed(f'{{"task_type": "{task_type}"}}{data}')
 
 
 def _hashed(text: str) -> bytes:
