@@ -263,6 +263,12 @@ def test_impossible_rows_are_refused(sqlite: SqliteStore, clock: FakeClock, chan
     assert mill.row(task_id) == before
 
 
+def test_no_statement_is_planned_anew_for_its_values(sqlite: SqliteStore) -> None:
+    writer = sqlite.write(lambda tx: tx.db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1))
+    with sqlite.read() as reader:
+        assert writer == reader.db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1) == 1
+
+
 def test_every_table_is_strict(sqlite: SqliteStore) -> None:
     sql = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND NOT strict AND name NOT LIKE 'sqlite_%'"
     loose = sqlite.write(lambda tx: tx.db.execute(sql).fetchall())
