@@ -193,15 +193,6 @@ class Grant(NamedTuple):
     spared: frozenset[int] = frozenset()  # tasks that shall wait for another worker
 
 
-class Success(NamedTuple):
-    """A lease that ended in a result: JSON text inline (or `packed`), or None when it was uploaded (`upload`)."""
-
-    name: LeaseName
-    body: str | None
-    run_ms: int | None
-    packed: bytes | None = None  # instead of the body, where that was worth compressing
-
-
 class LeaseEnd(NamedTuple):
     """A lease that ends in anything but a success, and what its task becomes."""
 
@@ -252,6 +243,22 @@ class LogPart(NamedTuple):
 
     start: int
     lines: tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """One outcome as it was reported; `result` is JSON text, `upload` what was put before the report."""
+
+    name: LeaseName
+    status: End
+    result: str | None = None
+    upload: Upload | None = None
+    error: str | None = None
+    run_ms: int | None = None
+    snooze_ms: int = 0
+    log: LogPart | None = None
+    packed: bytes | None = None  # instead of the result, where that was worth compressing (`uploads.py`)
+    retry: bool = True  # of a failure: whether another attempt may succeed
+    crashed: bool = False  # of a failure: the child that ran it is dead
 
 
 class Progress(NamedTuple):

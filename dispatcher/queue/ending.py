@@ -5,15 +5,11 @@ newer checkpoint than the one that it began with: a task of three days must surv
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from dispatcher.model import End, LeaseEnd, LeaseName, State, TaskRow
+from dispatcher.model import End, LeaseEnd, LeaseName, Outcome, State, TaskRow
 from dispatcher.queue import options
 from dispatcher.queue.defaults import Defaults, backoff_of
 from dispatcher.store.base import Tx
-
-if TYPE_CHECKING:
-    from dispatcher.queue.report import Outcome
 
 POISON = 3  # children that a task may kill, in one generation
 ERROR_CHARS = 64 * 1024
@@ -26,7 +22,7 @@ REASONS = {
 SAVED = "; it had saved a checkpoint, so the attempt does not count"
 
 
-def reported(tx: Tx, row: TaskRow, outcome: "Outcome", defaults: Defaults) -> LeaseEnd:
+def reported(tx: Tx, row: TaskRow, outcome: Outcome, defaults: Defaults) -> LeaseEnd:
     """The end of a live lease as its holder reported it."""
     charged = outcome.status in (End.FAILED, End.CANCELLED)
     end = LeaseEnd(outcome.name, outcome.status, _bounded(outcome.error), charged, State.PENDING)
@@ -39,7 +35,7 @@ def reported(tx: Tx, row: TaskRow, outcome: "Outcome", defaults: Defaults) -> Le
     return _failed(tx, row, outcome, end, defaults) if outcome.status == End.FAILED else end
 
 
-def _failed(tx: Tx, row: TaskRow, outcome: "Outcome", end: LeaseEnd, defaults: Defaults) -> LeaseEnd:
+def _failed(tx: Tx, row: TaskRow, outcome: Outcome, end: LeaseEnd, defaults: Defaults) -> LeaseEnd:
     crashes = 1 + tx.crashes(row.id, row.generation) if outcome.crashed else 0
     if crashes >= POISON:
         return end._replace(state=State.FAILED, error=f"poison: it killed its child {crashes} times\n{end.error or ''}")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from dispatcher.clock import Now
 from dispatcher.errors import NotFound
 from dispatcher.meters import Totals
-from dispatcher.model import EndedTask, Granted, LeaseName, Orders, State, TaskRow, Upload
+from dispatcher.model import EndedTask, Granted, LeaseName, Orders, Outcome, State, TaskRow, Upload
 from dispatcher.queue import control, death, retention, uploads, webhooks, workers
 from dispatcher.queue.asks import Asks
 from dispatcher.queue.attempts import AttemptControl
@@ -22,7 +22,7 @@ from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat
 from dispatcher.queue.kept import Kept
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.reads import ANSWER_BYTES, Reads
-from dispatcher.queue.report import Outcome, Verdict, report
+from dispatcher.queue.report import Verdict, report
 from dispatcher.queue.schemas import Schemas
 from dispatcher.queue.submit import Submission, Submitted, submit
 from dispatcher.queue.terms import Terms

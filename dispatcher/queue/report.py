@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from dispatcher.model import End, EndedLease, LeaseEnd, LeaseName, LogPart, Progress, State, Success, TaskRow, Upload
+from dispatcher.model import End, EndedLease, LeaseEnd, LeaseName, Outcome, Progress, State, TaskRow
 from dispatcher.queue import ending, output
 from dispatcher.queue.blame import Failure
 from dispatcher.queue.defaults import Defaults
@@ -29,26 +29,6 @@ class Verdict(str, Enum):
     INVALID = "invalid"
 
 
-class Outcome(NamedTuple):
-    """One outcome as it was reported; `result` is JSON text, `upload` what was put before the report."""
-
-    name: LeaseName
-    status: End
-    result: str | None = None
-    upload: Upload | None = None
-    error: str | None = None
-    run_ms: int | None = None
-    snooze_ms: int = 0
-    log: LogPart | None = None
-    packed: bytes | None = None  # instead of the result, where that was worth compressing (`uploads.py`)
-    retry: bool = True  # of a failure: whether another attempt may succeed
-    crashed: bool = False  # of a failure: the child that ran it is dead
-
-
-def _success(outcome: Outcome) -> Success:
-    return Success(outcome.name, outcome.result, outcome.run_ms, outcome.packed)
-
-
 class Reported(NamedTuple):
     """A verdict for each outcome, in order, and the failures for which their worker may be to blame."""
 
@@ -59,7 +39,7 @@ class Reported(NamedTuple):
 def report(tx: Tx, outcomes: Sequence[Outcome], defaults: Defaults) -> Reported:
     """Apply outcomes."""
     plain = [o for o in outcomes if o.status == End.COMPLETED and o.upload is None]
-    fresh = tx.complete([_success(o) for o in plain])
+    fresh = tx.complete(plain)
     if len(fresh) == len(outcomes):  # each a success of its own live lease
         _keep_last_words(tx, outcomes)
         return Reported([Verdict.ACCEPTED] * len(outcomes), [])
@@ -92,7 +72,7 @@ def _end_live(tx: Tx, row: TaskRow, outcome: Outcome, defaults: Defaults, failur
     if _lacks_upload(tx, outcome):
         return Verdict.INVALID
     if outcome.status == End.COMPLETED:
-        tx.complete([_success(outcome)])
+        tx.complete([outcome])
     else:
         end = ending.reported(tx, row, outcome, defaults)
         tx.end([end])
@@ -130,5 +110,5 @@ def _complete_late(tx: Tx, row: TaskRow, outcome: Outcome, ended: EndedLease) ->
     if row.state == State.IN_PROGRESS and row.lease is not None:
         beaten = LeaseName(row.id, row.lease)
         tx.end([LeaseEnd(beaten, End.SUPERSEDED, "another attempt succeeded first", True, State.PENDING)])
-    late = tx.complete_late(_success(outcome), ended)
+    late = tx.complete_late(outcome, ended)
     return Verdict.ACCEPTED_LATE if late else Verdict.SUPERSEDED

@@ -2,16 +2,13 @@
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dispatcher.errors import Foreign, NotFound, Unavailable
-from dispatcher.model import End, LeaseName, State, Upload
+from dispatcher.model import End, LeaseName, Outcome, State, Upload
 from dispatcher.queue.pace import STEP_PARTS
 from dispatcher.store.base import Store, Tx
 from dispatcher.store.packing import PACK_OVER, pack
-
-if TYPE_CHECKING:
-    from dispatcher.queue.report import Outcome
 
 
 def put(store: Store, name: LeaseName, store_id: str, media_type: str, parts: Iterable[bytes], digest: Any) -> Upload:
@@ -55,7 +52,7 @@ def has_won(tx: Tx, name: LeaseName) -> bool:
     return row is not None and row.state == State.COMPLETED and row.lease == name.token
 
 
-def bounded(outcome: "Outcome", most_bytes: int) -> "Outcome":
+def bounded(outcome: Outcome, most_bytes: int) -> Outcome:
     """The outcome; one with a result over the limit, inline or uploaded, becomes a failed attempt that says so."""
     size = _size(outcome)
     if size <= most_bytes:
@@ -64,20 +61,20 @@ def bounded(outcome: "Outcome", most_bytes: int) -> "Outcome":
     return outcome._replace(status=End.FAILED, result=None, upload=None, error=error)
 
 
-def _size(outcome: "Outcome") -> int:
+def _size(outcome: Outcome) -> int:
     if outcome.upload is not None:
         return outcome.upload.bytes
     text = outcome.result or ""
     return len(text) if text.isascii() else len(text.encode())
 
 
-def lean(outcomes: Sequence["Outcome"]) -> Sequence["Outcome"]:
+def lean(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
     """The outcomes with large results packed. Runs before the write, so that no other operation waits for it."""
     if all(outcome.result is None or len(outcome.result) <= PACK_OVER for outcome in outcomes):
         return outcomes
     return [_lean(outcome) for outcome in outcomes]
 
 
-def _lean(outcome: "Outcome") -> "Outcome":
+def _lean(outcome: Outcome) -> Outcome:
     packed = None if outcome.result is None else pack(outcome.result.encode())
     return outcome if packed is None else outcome._replace(result=None, packed=packed)

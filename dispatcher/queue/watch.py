@@ -28,8 +28,8 @@ class Watch:
 
     def note(self, ended: int) -> None:
         """So many more have ended."""
-        self._ended += ended
-        if self._ended >= self._wanted:
+        before, self._ended = self._ended, self._ended + ended
+        if before < self._wanted <= self._ended:  # not anew for each that comes after it
             self._event.set()
 
     def close(self) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 from flask import Blueprint
 
 from dispatcher.errors import Invalid
-from dispatcher.model import End, LeaseName
+from dispatcher.model import End, LeaseName, Outcome
 from dispatcher.queue import Queue
-from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.queue.report import Verdict
 from dispatcher.queue.uploads import bounded
 from dispatcher.routes import body, show
 from dispatcher.routes.models import ClassicClaim, ClassicReport

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from common import json_profile
 from dispatcher.config import DispatcherSettings
 from dispatcher.errors import Invalid, NotFound, TooLarge
-from dispatcher.model import End, LeaseName, LogPart, Orders, Progress, Upload
+from dispatcher.model import End, LeaseName, LogPart, Orders, Outcome, Progress, Upload
 from dispatcher.queue import Queue
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
-from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.queue.report import Verdict
 from dispatcher.queue.uploads import bounded
 from dispatcher.routes import attempts, body, models, plain, show
 from dispatcher.routes.direct import Direct

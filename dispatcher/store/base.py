@@ -25,12 +25,12 @@ from dispatcher.model import (
     LeaseEnd,
     LeaseName,
     NewTask,
+    Outcome,
     Output,
     Progress,
     QueueSettings,
     QueueUse,
     State,
-    Success,
     TaskFilter,
     TaskRow,
     Upload,
@@ -130,10 +130,10 @@ class Tx(InstanceOps, AttemptTx, LaterOps, HistoryOps, HookOps, Protocol):
     def newest_of(self, instance: int, task_id: int | None) -> LeaseName | None:
         """The instance's newest lease of this task, live, won or ended; without a task its newest live one."""
 
-    def complete(self, successes: Sequence[Success]) -> set[LeaseName]:
+    def complete(self, successes: Sequence[Outcome]) -> set[LeaseName]:
         """Complete the tasks whose live lease is named; the names that matched."""
 
-    def complete_late(self, success: Success, ended: EndedLease) -> bool:
+    def complete_late(self, success: Outcome, ended: EndedLease) -> bool:
         """Complete a task of that generation that is pending or failed, by a lease that has ended."""
 
     def end(self, ends: Sequence[LeaseEnd]) -> set[LeaseName]:

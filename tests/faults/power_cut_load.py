@@ -18,13 +18,13 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from dispatcher.clock import Now
-from dispatcher.model import End, Granted, LeaseName, Progress, State, TaskFilter
+from dispatcher.model import End, Granted, LeaseName, Outcome, Progress, State, TaskFilter
 from dispatcher.queue import Queue, retention
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.pace import Pace, at_once
-from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.queue.report import Verdict
 from dispatcher.queue.submit import Submission, submit
 from dispatcher.store.base import Tx
 from dispatcher.store.sqlite import SqliteStore

@@ -31,9 +31,9 @@ from overlapping import computing
 from power_cut_load import GONE, FakeClock, Load, Told, name_of
 
 from dispatcher.errors import CannotOpen, DispatcherError
-from dispatcher.model import End, State
+from dispatcher.model import End, Outcome, State
 from dispatcher.queue import Queue
-from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.queue.report import Verdict
 from dispatcher.queue.submit import Submission
 from dispatcher.store.sqlite import SqliteStore, migrations, opening, store
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dispatcher.clock import Now
-from dispatcher.model import End, EndedLease, Granted, Instance, LeaseName, Orders, State, TaskRow
-from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.model import End, EndedLease, Granted, Instance, LeaseName, Orders, Outcome, State, TaskRow
+from dispatcher.queue.report import Verdict
 from dispatcher.queue.submit import Submission
 
 LEASE, SILENCE, PROVISIONAL, GAP = 120_000, 60_000, 10_000, 5_000

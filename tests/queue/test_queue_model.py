@@ -29,12 +29,11 @@ from dispatcher.errors import InstanceDead, KeyConflict, NotFound
 from dispatcher.maintenance.pruner import Pruner
 from dispatcher.maintenance.reaper import Reaper
 from dispatcher.maintenance.scheduler import Scheduler
-from dispatcher.model import FINAL, End, LeaseName, State, TaskRow
+from dispatcher.model import FINAL, End, LeaseName, Outcome, State, TaskRow
 from dispatcher.queue import Queue
 from dispatcher.queue.claim import Claim, grant
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
-from dispatcher.queue.report import Outcome
 from dispatcher.queue.submit import Submission
 from dispatcher.queue.terms import Terms
 from dispatcher.routes import work

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from dispatcher.clock import Now
-from dispatcher.model import End, LeaseName
+from dispatcher.model import End, LeaseName, Outcome
 from dispatcher.queue import Queue, queues, why
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
-from dispatcher.queue.report import Outcome
 from dispatcher.queue.submit import Submission
 from dispatcher.store.sqlite import SqliteStore
 

@@ -5,7 +5,7 @@ from typing import Any
 from store_kit import Mill, name
 from test_store_keys import check, keyed, limit
 
-from dispatcher.model import Success
+from dispatcher.model import End, Outcome
 from dispatcher.queue import control
 from dispatcher.store.keys import STEP
 
@@ -49,7 +49,7 @@ def test_a_task_deleted_in_the_transaction_of_its_end_lets_the_next_one_in(mill:
     lease = mill.lease()
 
     def end_and_delete(tx: Any) -> None:
-        tx.complete([Success(name(lease), "1", None)])
+        tx.complete([Outcome(name(lease), End.COMPLETED, "1")])
         assert control.delete(tx, [first]) == {first: "deleted"}
 
     mill.store.write(end_and_delete)

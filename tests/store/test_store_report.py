@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from store_kit import DAY, HOUR, LEASE_S, SECOND, Mill, name
 
-from dispatcher.model import End, Granted, LeaseEnd, LeaseName, State, Success
-from dispatcher.queue.report import Outcome, Verdict
+from dispatcher.model import End, Granted, LeaseEnd, LeaseName, Outcome, State
+from dispatcher.queue.report import Verdict
 from dispatcher.store.base import Store
 
 
@@ -103,7 +103,7 @@ def test_i5_same_lease_twice_in_one_report(mill: Mill, status: End) -> None:
 def test_complete_keeps_the_first_result_of_a_lease(mill: Mill, store: Store) -> None:
     task_id = mill.one()
     lease = mill.lease()
-    twice = [Success(name(lease), '"first"', 1), Success(name(lease), '"second"', 2)]
+    twice = [Outcome(name(lease), End.COMPLETED, told) for told in ('"first"', '"second"')]
     assert store.write(lambda tx: tx.complete(twice)) == {name(lease)}
     assert mill.result(task_id) == '"first"'
 
@@ -322,7 +322,7 @@ def test_i3_contract_fences_every_end_by_lease_and_state(mill: Mill, store: Stor
     lease = mill.lease()
     wrong = LeaseName(task_id, lease.token ^ 1)
     before = mill.row(task_id)
-    assert store.write(lambda tx: tx.complete([Success(wrong, "1", None)])) == set()
+    assert store.write(lambda tx: tx.complete([Outcome(wrong, End.COMPLETED, "1")])) == set()
     assert store.write(lambda tx: tx.end([LeaseEnd(wrong, End.EXPIRED, None, True, State.PENDING)])) == set()
     assert store.write(lambda tx: tx.renew([wrong], 1)) == set()
     assert store.write(lambda tx: tx.adopt([wrong], 1, 1)) == set()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dispatcher.clock import Now
-from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, State, Success, TaskRow
+from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, Outcome, State, TaskRow
 from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.heads import Heads, Place
 from dispatcher.store.postgres.statements import Statements
@@ -147,7 +147,7 @@ class LeaseOps(Tally, Statements):
             rows = self.ask(own, (task_id, instance)) or self.ask(MINE, (task_id, instance))
         return LeaseName(rows[0][0], rows[0][1]) if rows else None
 
-    def complete(self, successes: Sequence[Success]) -> set[LeaseName]:
+    def complete(self, successes: Sequence[Outcome]) -> set[LeaseName]:
         """Complete the tasks whose live lease is named."""
         if not successes:
             return set()
@@ -161,12 +161,12 @@ class LeaseOps(Tally, Statements):
         self._store_results(first.values())
         return matched
 
-    def _store_results(self, successes: Iterable[Success]) -> None:
-        rows = [(s.name.task_id, s.body, s.run_ms, s.packed) for s in successes]
+    def _store_results(self, successes: Iterable[Outcome]) -> None:
+        rows = [(s.name.task_id, s.result, s.run_ms, s.packed) for s in successes]
         if rows:
             self.changed(RESULTS, [list(column) for column in zip(*rows, strict=True)])
 
-    def complete_late(self, success: Success, ended: EndedLease) -> bool:
+    def complete_late(self, success: Outcome, ended: EndedLease) -> bool:
         """Complete a task by a lease that has ended."""
         row = self.tasks([ended.task_id]).get(ended.task_id)
         values = (self.now.wall, ended.token, ended.instance, ended.task_id, ended.generation)

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from dispatcher.clock import Now
-from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, State, Success, TaskRow
+from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, Outcome, State, TaskRow
 from dispatcher.store.sqlite import arrays
 from dispatcher.store.sqlite.counts import Counts
 from dispatcher.store.tally import READY, Tally
@@ -21,7 +21,8 @@ NO_LEASE = "lease_request = NULL, lease_expires = NULL, lease_length = NULL, lea
 GRANTED = """t.id, t.lane_id, t.lease, t.attempts, t.max_attempts, t.timeout_ms, t.run_at, t.lease_length,
     data, checkpoint, options"""
 WITH_DATA = "CROSS JOIN task_data AS d ON d.task_id = t.id LEFT JOIN progress AS p ON p.task_id = t.id"
-HEAD = f"""SELECT -t.priority, t.run_at, {GRANTED} FROM tasks AS t {WITH_DATA}
+HEAD = f"""SELECT -t.priority, t.run_at, t.id, t.lane_id, t.attempts, t.max_attempts, t.timeout_ms,
+    data, checkpoint, options FROM tasks AS t {WITH_DATA}
     WHERE t.lane_id = ? AND t.ready = 1 ORDER BY t.priority DESC, t.run_at, t.id"""
 TAKE = """UPDATE tasks SET state = 'in_progress', ready = 0, attempts = attempts + 1, started_at = ?, lease = ?,
     lease_instance = ?, lease_request = ?, lease_expires = ?, lease_length = ?, lease_provisional = ?
@@ -65,13 +66,13 @@ class LeaseOps(Tally):
             return []
         token, expires = secrets.randbits(63), self.now.steady + grant.length
         terms = (self.now.wall, token, grant.instance, grant.request, expires, grant.length, grant.provisional)
-        self.db.execute(TAKE, (*terms, arrays.numbers(row[0] for row in heads)))
-        lanes_of = self.counts.lanes
-        granted = [
-            Granted(i, lanes_of[lane_id], token, attempts + 1, most, timeout, run_at, grant.length, *rest)
-            for i, lane_id, _, attempts, most, timeout, run_at, _, *rest in heads
+        self.db.execute(TAKE, (*terms, arrays.numbers(row[2] for row in heads)))
+        lanes_of, length = self.counts.lanes, grant.length
+        granted = [  # its fields one by one: a starred rest takes as long again
+            Granted(i, lanes_of[lane_id], token, attempts + 1, most, timeout, run_at, length, data, checkpoint, options)
+            for _, run_at, i, lane_id, attempts, most, timeout, data, checkpoint, options in heads
         ]
-        for lane_id, n in Counter(row[1] for row in heads).items():
+        for lane_id, n in Counter(row[3] for row in heads).items():
             self.counts.move(lane_id, State.PENDING.value, State.IN_PROGRESS.value, n)
             self.counts.add(lane_id, READY, -n)
             self._note_starts(lane_id, granted)
@@ -86,10 +87,10 @@ class LeaseOps(Tally):
         if limit <= 0 or not lanes:
             return heads
         cursors = [self.db.execute(HEAD, (lane,)) for lane in lanes]
-        for _, _, *row in heapq.merge(*cursors) if len(cursors) > 1 else cursors[0]:
-            if row[0] not in spared:
+        for row in heapq.merge(*cursors) if len(cursors) > 1 else cursors[0]:
+            if row[2] not in spared:
                 heads.append(row)
-                room -= len(row[8]) + len(row[9] or "")
+                room -= len(row[7]) + len(row[8] or "")
             if len(heads) == limit or room <= 0:
                 break
         for cursor in cursors:
@@ -135,7 +136,7 @@ class LeaseOps(Tally):
         row = self.db.execute(mine, (instance, task_id)).get
         return LeaseName(*row) if row else None
 
-    def complete(self, successes: Sequence[Success]) -> set[LeaseName]:
+    def complete(self, successes: Sequence[Outcome]) -> set[LeaseName]:
         """Complete the tasks whose live lease is named."""
         of_token: dict[int, list[int]] = {}
         for success in successes:
@@ -155,11 +156,11 @@ class LeaseOps(Tally):
         self._store_results(won)
         return matched
 
-    def _store_results(self, successes: Iterable[Success]) -> None:
-        rows = [(s.name.task_id, s.body, s.run_ms, s.packed) for s in successes]
+    def _store_results(self, successes: Iterable[Outcome]) -> None:
+        rows = [(s.name.task_id, s.result, s.run_ms, s.packed) for s in successes]
         self.db.executemany("INSERT OR REPLACE INTO results (task_id, body, run_ms, packed) VALUES (?, ?, ?, ?)", rows)
 
-    def complete_late(self, success: Success, ended: EndedLease) -> bool:
+    def complete_late(self, success: Outcome, ended: EndedLease) -> bool:
         """Complete a task by a lease that has ended."""
         row = self.tasks([ended.task_id]).get(ended.task_id)
         values = (self.now.wall, ended.token, ended.instance, ended.task_id, ended.generation)
