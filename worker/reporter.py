@@ -40,9 +40,10 @@ _TO_SPLIT = (400, 413)
 _REPORT_TIME, _UPLOAD_TIME = 10.0, 120.0  # seconds for an answer
 _SLOWEST = 256 * 1024  # bytes a second: a report has more time in proportion
 _SMALL = 2**20  # bytes of the entries that share a report: a slow line must not lose much at a time
-_COMPANY = 0.2  # seconds at most for which outcomes wait for others, while the children have more to do
+_COMPANY = 0.4  # seconds at most for which outcomes wait for others, while the children have more to do
 _DISK_RETRY = 1.0
 _TICK = 1.0  # how soon it is noticed that the waiting claim has been outgrown
+_TIDY_AFTER = 1.0  # seconds in which the next entry may take with it what is settled: a sync of the disk less
 _LEAST_AGEING = 60.0  # seconds of refusals before an entry's age is written down again
 
 Opener = Callable[[], Outbox]
@@ -68,7 +69,7 @@ class Reporter:
         self._uploaded: set[Entry] = set()
         self._single: set[Entry] = set()  # were in a report that was refused as a whole: each goes alone
         self._disk_retry_at, self._disk_fault = 0.0, ""
-        self._resting, self._ready_since = False, math.inf
+        self._resting, self._ready_since, self._settled_at = False, math.inf, -math.inf
         self.wake: Callable[[], None] = lambda: None
         self.waiting = 0  # outcomes without a definitive verdict, as of the last step
         claims.blocked = True  # until the outbox is open
@@ -78,7 +79,8 @@ class Reporter:
     def add(self, outcomes: list[Outcome]) -> None:
         """Outcomes to be reported."""
         self._ready.add(outcomes)
-        self.wake()
+        if not self._has_company():
+            self.wake()
 
     def adopt(self, open_outbox: Opener, emptied: Callable[[], None]) -> None:
         """Delivers another outbox, too, opened in our thread; `emptied` is called when it is closed again, empty."""
@@ -118,6 +120,8 @@ class Reporter:
     def close(self) -> None:
         """To be called by the same thread that made the steps."""
         for outbox, _ in self._outboxes:
+            with suppress(*DISK_FAULTS, sqlite3.DatabaseError):  # then it is reported once more, as a duplicate
+                outbox.sweep()
             outbox.close()
 
     def send_unsaved(self) -> None:
@@ -144,6 +148,10 @@ class Reporter:
         self._ready_since = min(self._ready_since, self._clock())
         return max(0.0, self._ready_since + _COMPANY - self._clock())
 
+    def _has_company(self) -> bool:
+        """Whether others wait already that will take what comes now with them, when their time has come."""
+        return self._ready_since < math.inf and not self._ready.urgent and self._claims.leisurely()
+
     def _persist(self) -> None:
         self._ready_since = math.inf
         if self._disk_fault and self._clock() < self._disk_retry_at:
@@ -169,8 +177,9 @@ class Reporter:
         if claim is not None:
             self._claim(claim)
             return 0.0
-        if not self._ready:  # else what is settled leaves the disk with the next entry
-            self._tidy()
+        self._leave_emptied()
+        if not self._ready and self._clock() >= self._settled_at + _TIDY_AFTER:
+            self._own.sweep()
         self._resting = True
         return _TICK
 
@@ -268,6 +277,7 @@ class Reporter:
         rest = [place for place, verdict in enumerate(verdicts) if verdict["verdict"] not in DEFINITIVE]
         if not rest:
             entry.outbox.settle(entry)
+            self._settled_at = self._clock()
             self._forget(entry)
             return
         self._leases.settled(_settled(entry.lease_ids, verdicts))
@@ -334,11 +344,10 @@ class Reporter:
         for outbox, _ in reversed(self._outboxes):
             yield from outbox.entries.values()
 
-    def _tidy(self) -> None:
-        for outbox, _ in self._outboxes:
-            outbox.sweep()
+    def _leave_emptied(self) -> None:
         for outbox, emptied in [pair for pair in self._outboxes[1:] if not pair[0].entries]:
             self._outboxes.remove((outbox, emptied))
+            outbox.sweep()
             outbox.close()
             emptied()
 

@@ -68,6 +68,20 @@ def test_children_who_relieve_each_other_all_the_time_run_each_task_once(tmp_pat
     assert len(counted) == len(set(counted)) == 1000 * 9
 
 
+def test_behind_a_task_of_a_moment_stands_one_more_until_it_has_twice_its_time(tmp_path: Path) -> None:
+    with bench(tmp_path, concurrency=1) as b:
+        b.run("echo")
+        gate = Gate(tmp_path / "gate")
+        b.supervisor._crew.pace.note("gate", 0.3)
+        [child] = b.supervisor._crew.children
+        after = [make("echo"), make("echo")]
+        b.offer(gate.task, *after)
+        wait_for(lambda: [held.task for held in child.line] == after[:1], "one behind it")
+        wait_for(lambda: not child.line, "nothing behind it")
+        gate.open()
+        assert [b.sink.body(task)["status"] for task in after] == ["completed", "completed"]
+
+
 def test_what_was_taken_back_does_not_fill_the_line_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that waits reads the texts before it: else there might be no room for any, and no ticket would come."""
     put, full = Line.put, []

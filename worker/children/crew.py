@@ -148,7 +148,7 @@ class Crew:
     def pause(self) -> float:
         """Seconds for which nothing needs to be heard: every child that works has tasks before it for longer."""
         ahead = min((len(child.line) for child in self.children if not child.idle), default=0)
-        return min(READING_PAUSE, ahead * TASK_SECONDS)
+        return min(READING_PAUSE, ahead * TASK_SECONDS) if ahead > 1 else 0.0
 
     @property
     def _short(self) -> bool:

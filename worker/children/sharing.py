@@ -1,8 +1,10 @@
 """The local line, and who of the children gets what of it.
 
 Short tasks go to a child in groups of at most GROUP_SECONDS of expected work, so that it need not wait for each; a
-long or an unknown one is sent alone, to an idle child. A guess may be wrong: a line is taken back and shared anew when
-the task before it outlives GROUP_SECONDS, and at once when another child idles. So nothing waits behind a long task.
+long or an unknown one is sent alone, to an idle child. Behind one that should take no more than FOLLOWED_SECONDS stands
+one more, so that the child goes on at once, and tells of both in one frame. A guess may be wrong: a line is taken back
+and shared anew when the task before it has twice its time, at least GROUP_SECONDS, and at once when another child
+idles. So nothing waits behind a long task.
 
 Of tasks that cost several slots only as many run as the slots allow. The first in the line waits for its slots, and
 what comes after it waits, too: else it would never get them.
@@ -21,6 +23,7 @@ from worker.children.process import ChildProcess
 
 GROUP_SECONDS = 0.05
 GROUP_TASKS = 250
+FOLLOWED_SECONDS = 0.5
 LONGEST_WAIT = 5.0  # seconds, of which half a one was meant (`supervisor.py`)
 REFILL_BELOW = 64  # tasks in a child's line: few enough to be passed in the time that a refill takes
 
@@ -85,19 +88,19 @@ class Sharing:
         self._relieve(children)
         if not self._waiting:
             return
-        with_room = sorted(filter(self._has_room, children), key=lambda child: len(child.line))
+        with_room = sorted(filter(self._has_room, children), key=lambda child: (not child.idle, len(child.line)))
         for place, child in enumerate(with_room):
             free = self._free_beside(child, children) if self._costly else self._slots
             self._give(child, ceil(len(self._waiting) / (len(with_room) - place)), free)
 
     def next_check(self, children: Iterable[ChildProcess]) -> float:
         """When a line is to be taken back if nothing happens before (monotonic)."""
-        return min((_stuck_at(child) for child in children), default=math.inf)
+        return min((self._stuck_at(child) for child in children if child.line), default=math.inf)
 
     def _relieve(self, children: Sequence[ChildProcess]) -> None:
         now = time.monotonic()
         for child in children:
-            if now >= _stuck_at(child):
+            if child.line and now >= self._stuck_at(child):
                 self.take_back(child)
         if not self._waiting and any(child.idle and not child.doomed for child in children):
             self.take_back(max(children, key=lambda child: len(child.line)))
@@ -105,7 +108,21 @@ class Sharing:
     def _has_room(self, child: ChildProcess) -> bool:
         if child.doomed or not child.allowance:
             return False
-        return child.idle or (len(child.line) < REFILL_BELOW and self._load(child) < GROUP_SECONDS)
+        short = len(child.line) < REFILL_BELOW and self._load(child) < GROUP_SECONDS
+        return child.idle or short or self._is_followed(child)
+
+    def _is_followed(self, child: ChildProcess) -> bool:
+        """Whether the task that runs may have one behind it, and has none."""
+        if child.line or child.current is None or self._expected(child.current) > FOLLOWED_SECONDS:
+            return False
+        return time.monotonic() < self._stuck_at(child)
+
+    def _stuck_at(self, child: ChildProcess) -> float:
+        """When the tasks in its line will have waited too long for the one before them (monotonic)."""
+        if child.current is None:
+            return math.inf
+        expected = self._expected(child.current)
+        return child.current.started_at + (max(GROUP_SECONDS, 2 * expected) if expected < math.inf else GROUP_SECONDS)
 
     def _load(self, child: ChildProcess) -> float:
         """Seconds of work before it, by expectation; infinite when its task has outlived that."""
@@ -125,10 +142,10 @@ class Sharing:
 
     def _give(self, child: ChildProcess, share: int, slots: int) -> None:
         group: list[Held] = []
-        load, expected = self._load(child), self._pace.expected
+        load, expected, alone = self._load(child), self._pace.expected, child.idle or self._is_followed(child)
         for held in islice(self._waiting, min(share, child.allowance, GROUP_TASKS - len(child.line))):
             load += expected(held.task.task_type)
-            if held.task.cost > slots or (load > GROUP_SECONDS and (group or not child.idle)):
+            if held.task.cost > slots or (load > GROUP_SECONDS and (group or not alone)):
                 break
             group.append(held)
         for _ in range(child.send(group)):
@@ -139,8 +156,3 @@ def _occupied(child: ChildProcess) -> int:
     """The slots of the most costly task that it runs, or will run without being asked again."""
     held = [*child.line, child.current] if child.current is not None else child.line
     return max((one.task.cost for one in held if one is not None), default=0)
-
-
-def _stuck_at(child: ChildProcess) -> float:
-    """When the tasks in its line have waited too long for the one before them."""
-    return child.current.started_at + GROUP_SECONDS if child.line and child.current is not None else math.inf

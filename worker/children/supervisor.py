@@ -156,11 +156,13 @@ class Supervisor:
         return self._crew.pace.mean is not None and self._crew.pace.mean < BRIEF
 
     def supplied(self) -> bool:
-        """Whether the children have the greater part of what may lie before them, in tasks that are neither brief nor
-        long: then outcomes come soon, and with the next report there will be room."""
+        """Whether the children have a third of what may lie before them, in tasks that are neither brief nor long: then
+        outcomes come soon, and with the next report there will be room."""
         ahead, since = self._prefetch(), time.monotonic() - LOOKAHEAD
         at_work = any(not child.idle and _long_task(child, since) is None for child in self._crew.children)
-        return at_work and ahead > 0 and not self.brief() and 2 * self.wanted() < self._settings.concurrency + ahead
+        return (
+            at_work and ahead > 0 and not self.brief() and 3 * self.wanted() < 2 * (self._settings.concurrency + ahead)
+        )
 
     def stop(self, lease_ids: Sequence[str], status: Literal["cancelled", "lost"]) -> None:
         """End tasks, running or not: `cancelled` with that outcome, `lost` with none. An outcome made before stands."""
