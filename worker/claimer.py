@@ -6,18 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from client.transport import Refused, TransportError
-from worker.claims import Claims
+from worker.claims import FLOOD, Claims
 from worker.config import WorkerSettings
 from worker.leases import Claim, Leases
 from worker.link import Backoff
 
 _AT_ONCE = 0.05  # an empty answer that came sooner did not wait
-_MOMENT = 0.02  # seconds, of the ten that such a lease has
+_MOMENT = 0.02  # seconds, of the ten that a provisional lease has
 _ENDING = 1.0  # seconds between looks when nothing is waited for any more
 
 
 class Claimer:
-    """`confirm` returns when a heartbeat that lists the new leases was answered; `renew` starts a new identity."""
+    """`confirm` returns when a heartbeat that lists the new leases was answered, `confirm_soon` at once: one goes out
+    within a second. `renew` starts a new identity."""
 
     def __init__(
         self,
@@ -25,11 +26,12 @@ class Claimer:
         leases: Leases,
         claims: Claims,
         confirm: Callable[[], None],
+        confirm_soon: Callable[[], None],
         renew: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._leases, self._claims, self._clock = leases, claims, clock
-        self._confirm, self._renew = confirm, renew
+        self._confirm, self._confirm_soon, self._renew = confirm, confirm_soon, renew
         self._poll_interval = settings.worker_poll_interval
         self._backoff = Backoff(0.5, 30.0)
         self._too_soon = 0  # empty answers in a row that did not wait
@@ -56,18 +58,22 @@ class Claimer:
         except TransportError:
             return self._backoff.next()
         self._backoff.reset()
-        if data.get("provisional") and not self._over_soon(data["tasks"]):
-            self._confirm()
+        if data.get("provisional"):
+            self._see_confirmed(data["tasks"])
         at_once = self._clock() - began < _AT_ONCE and claim.wait_seconds > 0
         for_nothing = not count and self._claims.orders == known and self._leases.is_latest(claim)
         self._too_soon = self._too_soon + 1 if at_once and for_nothing else 0
         return self._pause()
 
-    def _over_soon(self, tasks: list[Any]) -> bool:
-        """Whether all of these have been reported within a moment: tasks as short as that are confirmed by their
-        outcomes, which a heartbeat would only hold up."""
+    def _see_confirmed(self, tasks: list[Any]) -> None:
+        """Before the next claim; but short tasks are confirmed by their outcomes, most of them within a moment, and a
+        heartbeat that lists a flood of them would only hold those up."""
+        if not self._claims.brief():
+            self._confirm()
+            return
         lease_ids = [str(task.get("lease_id")) for task in tasks if isinstance(task, dict)]
-        return self._claims.brief() and self._leases.wait_settled(lease_ids, _MOMENT)
+        if len(lease_ids) >= FLOOD or not self._leases.wait_settled(lease_ids, _MOMENT):
+            self._confirm_soon()
 
     def _pause(self) -> float:
         """Nothing in general; for a dispatcher that answers empty claims at once, up to the poll interval."""

@@ -145,7 +145,9 @@ class Worker:
     # Wiring
 
     def _connect(self) -> None:
-        claimer = Claimer(self._settings, self._leases, self._claims, self._heartbeat.confirm, self._renew)
+        claimer = Claimer(
+            self._settings, self._leases, self._claims, self._heartbeat.confirm, self._heartbeat.confirm_soon, self._renew
+        )
         claiming = Loop("claimer", claimer.step)
         self._claims.on_dry = claiming.wake
         reporting = Loop("reporter", self._reporter.step, at_end=self._reporter.close)

@@ -24,7 +24,7 @@ def bench(tmp_path: Path) -> Bench:
 @pytest.fixture
 def claimer(bench: Bench) -> Claimer:
     confirmed: list[int] = []
-    bench.confirmed, bench.renewed = confirmed, []  # type: ignore[attr-defined]
+    bench.confirmed, bench.renewed, bench.soon = confirmed, [], []  # type: ignore[attr-defined]
 
     def confirm() -> None:
         confirmed.append(len(bench.dispatcher.calls))
@@ -34,6 +34,7 @@ def claimer(bench: Bench) -> Claimer:
         bench.leases,
         bench.claims,
         confirm,
+        lambda: bench.soon.append(1),  # type: ignore[attr-defined]
         bench.renewed.append,  # type: ignore[attr-defined]
         clock=bench.clock,
     )
@@ -117,15 +118,23 @@ def test_short_tasks_that_are_reported_within_a_moment_are_confirmed_by_that(ben
     bench.runner.offer = lambda tasks: bench.leases.settled([one.lease_id for one in tasks])  # type: ignore[method-assign]
     bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1), leased(2)], provisional=True)
     claimer.step()
-    assert bench.confirmed == []  # type: ignore[attr-defined]
+    assert bench.confirmed == bench.soon == []  # type: ignore[attr-defined]
 
 
-def test_short_tasks_of_which_one_is_not_short_after_all_are_confirmed(bench: Bench, claimer: Claimer) -> None:
+def test_short_tasks_of_which_one_is_not_short_after_all_are_confirmed_soon(bench: Bench, claimer: Claimer) -> None:
     bench.runner.short = True
     bench.runner.offer = lambda tasks: bench.leases.settled(["1-1"])  # type: ignore[method-assign]
     bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(1), leased(2)], provisional=True)
     claimer.step()
-    assert bench.confirmed == [1]  # type: ignore[attr-defined]
+    assert (bench.confirmed, bench.soon) == ([], [1])  # type: ignore[attr-defined]
+
+
+def test_a_flood_of_short_tasks_is_confirmed_soon_and_holds_nothing_up(bench: Bench, claimer: Claimer) -> None:
+    bench.runner.short, bench.runner.capacity = True, 500
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([leased(n + 1) for n in range(500)], provisional=True)
+    bench.leases.wait_settled = lambda lease_ids, seconds: pytest.fail("it waited")  # type: ignore[method-assign]
+    claimer.step()
+    assert (bench.confirmed, bench.soon) == ([], [1])  # type: ignore[attr-defined]
 
 
 def test_a_well_supplied_worker_leaves_its_claims_to_the_reports(bench: Bench, claimer: Claimer) -> None:

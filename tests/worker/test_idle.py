@@ -29,7 +29,7 @@ class IdleBench(Bench):
         )
         self.heartbeat.wake = self.heartbeat.step  # as its thread does
         confirm = self.heartbeat.confirm
-        self.claimer = Claimer(self.settings, self.leases, self.claims, confirm, print, clock=self.clock)
+        self.claimer = Claimer(self.settings, self.leases, self.claims, confirm, confirm, print, clock=self.clock)
         self.dispatcher.answers["/get-tasks"] = self.in_vain
         self.pass_by(32)  # the first, which registers, and one more
         assert len(self.beats) == 2
