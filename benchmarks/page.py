@@ -64,7 +64,8 @@ def throughput(of: Figures, folder: Path) -> str:
 def latency(of: Figures, _: Path) -> str:
     rows = [[name, *(ms(of[f"{prefix}{at}_ms"]) for at in ("p50", "p95", "p99", "max"))]
             for name, prefix in (("idle", ""), (f"children {of['load_share']:.0%} busy", "busy_"))]  # fmt: skip
-    fsync = f"fsync in the same run: p50 {ms(of['fsync_p50_ms'])}."
+    paced, awake = ms(of["fsync_p50_ms"]), ms(of["fsync_back_to_back_p50_ms"])
+    fsync = f"An fsync in the same run, one between each two tasks: p50 {paced}; back to back {awake}."
     return f"{table(('system', 'p50', 'p95', 'p99', 'max'), rows)}\n\n{fsync}"
 
 

@@ -2,7 +2,8 @@
 
 It runs in a thread with nothing else on it and shares no lock with slow work. It goes out every
 WORKER_HEARTBEAT_INTERVAL, or up to a tenth sooner; early, at most once a second, when a handler has news; at once when
-a provisional lease must be confirmed or another store answers; within a second for provisional leases of short tasks. Unanswered, it is repeated every 2 s.
+a provisional lease must be confirmed or another store answers (for leases of short tasks within a second). Unanswered,
+it is repeated every 2 s.
 
 While there is nothing to tell, as two of them have said, a claim that waits at the only dispatcher stands for it
 (`Patience`) and none goes out; what is due by then goes out as soon as that is over. Of several dispatchers it is what

@@ -146,7 +146,12 @@ class Worker:
 
     def _connect(self) -> None:
         claimer = Claimer(
-            self._settings, self._leases, self._claims, self._heartbeat.confirm, self._heartbeat.confirm_soon, self._renew
+            self._settings,
+            self._leases,
+            self._claims,
+            self._heartbeat.confirm,
+            self._heartbeat.confirm_soon,
+            self._renew,
         )
         claiming = Loop("claimer", claimer.step)
         self._claims.on_dry = claiming.wake

@@ -214,6 +214,18 @@ def test_confirming_waits_for_an_answer_to_a_heartbeat_that_began_after_the_aski
     assert loop.join(5)
 
 
+def test_one_that_is_asked_for_soon_goes_out_within_a_second(bench: Bench, heartbeat: Heartbeat) -> None:
+    settle_in(bench, heartbeat)
+    before = len(beats(bench))
+    bench.hold(1)
+    heartbeat.confirm_soon()
+    assert 0 < heartbeat.step() <= 1
+    assert len(beats(bench)) == before
+    bench.clock.now += 1
+    heartbeat.step()
+    assert len(beats(bench)) == before + 1
+
+
 def test_the_end_of_the_worker_lets_everybody_go(bench: Bench, heartbeat: Heartbeat) -> None:
     waiter = threading.Thread(target=heartbeat.confirm, daemon=True)
     waiter.start()

@@ -21,7 +21,9 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_a_task_of_a_type_that_is_gone_is_given_back(bench: Bench) -> None:
     """Reload against a claim whose answer is on its way."""
-    claimer = Claimer(bench.settings, bench.leases, bench.claims, lambda: None, lambda: None, lambda dead: None, clock=bench.clock)
+    claimer = Claimer(
+        bench.settings, bench.leases, bench.claims, lambda: None, lambda: None, lambda dead: None, clock=bench.clock
+    )
 
     def change(body: object) -> object:
         bench.claims.serve(["echo"])
