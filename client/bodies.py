@@ -8,7 +8,6 @@ from typing import Any
 from common import json_profile
 
 MAX_TASKS = 2_000  # a request may have 10,000; of smaller ones the first is worked on while the others are made
-FIRST_TASKS = 250  # and so is a smaller first one; each that follows is twice as large
 MAX_BYTES = 8 * 1024 * 1024
 
 
@@ -42,12 +41,12 @@ def bulk_bodies(tasks: Iterable[Mapping[str, Any]], key: str) -> Iterator[bytes]
     Keys are `<key>-<index>`: those of one call lie side by side in the dispatcher's index.
     """
     batch: list[bytes] = []
-    size, most = 0, min(FIRST_TASKS, MAX_TASKS)
+    size = 0
     for index, task in enumerate(tasks):
         text = task_text(task, f"{key}-{index}").encode("utf-8")
-        if batch and (len(batch) == most or size + len(text) > MAX_BYTES):
+        if batch and (len(batch) == MAX_TASKS or size + len(text) > MAX_BYTES):
             yield _body(batch)
-            batch, size, most = [], 0, min(2 * most, MAX_TASKS)
+            batch, size = [], 0
         batch.append(text)
         size += len(text) + 1
     if batch:

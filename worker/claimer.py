@@ -66,8 +66,8 @@ class Claimer:
         return self._pause()
 
     def _see_confirmed(self, tasks: list[Any]) -> None:
-        """Before the next claim; but short tasks are confirmed by their outcomes, most of them within a moment, and a
-        heartbeat that lists a flood of them would only hold those up."""
+        """Waits until these leases are confirmed. Those of short tasks are by their outcomes, most of them within a
+        moment, and a heartbeat that lists a flood of them would only hold those up."""
         if not self._claims.brief():
             self._confirm()
             return

@@ -154,10 +154,10 @@ class Outbox:
         except sqlite3.DatabaseError as error:
             self._start_afresh(error)
         self.entries = dict(sorted(self.entries.items()))
-        self._last = max((int(key) for key in self.entries), default=self._last)
+        self._last = max([self._last, *map(int, self.entries)])  # never a number that is to be removed yet
 
     def _read(self) -> None:
-        for key in self._db.stored():
+        for key in [key for key in self._db.stored() if key not in self._settled]:
             try:
                 self._admit(key, self._db.value(key))
             except Damaged as damage:

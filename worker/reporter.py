@@ -179,7 +179,8 @@ class Reporter:
             return 0.0
         self._leave_emptied()
         if not self._ready and self._clock() >= self._settled_at + _TIDY_AFTER:
-            self._own.sweep()
+            for outbox, _ in self._outboxes:
+                outbox.sweep()
         self._resting = True
         return _TICK
 
@@ -346,8 +347,8 @@ class Reporter:
 
     def _leave_emptied(self) -> None:
         for outbox, emptied in [pair for pair in self._outboxes[1:] if not pair[0].entries]:
-            self._outboxes.remove((outbox, emptied))
             outbox.sweep()
+            self._outboxes.remove((outbox, emptied))
             outbox.close()
             emptied()
 

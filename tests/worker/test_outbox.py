@@ -105,6 +105,16 @@ def test_settled_entries_go_with_the_next_write_or_the_sweep(folder: Path) -> No
     assert lease_ids(open_outbox(folder)) == [["3-1"]]
 
 
+def test_what_is_settled_and_not_removed_yet_does_not_come_back_when_the_database_is_opened_anew(folder: Path) -> None:
+    outbox = open_outbox(folder)
+    outbox.put([outcome(1)])
+    outbox.settle(outbox.put([outcome(2)]))
+    outbox.reopen()
+    assert lease_ids(outbox) == [["1-1"]]
+    outbox.put([outcome(3)])  # under a number of its own, or it would be removed with the settled one
+    assert lease_ids(outbox) == lease_ids(open_outbox(folder)) == [["1-1"], ["3-1"]]
+
+
 def test_what_has_no_verdict_is_rewritten(folder: Path) -> None:
     outbox = open_outbox(folder)
     entry = outbox.put([outcome(number) for number in range(1, 6)])

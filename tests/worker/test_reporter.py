@@ -50,6 +50,60 @@ def held(bench: Bench) -> list[str]:
     return [entry["lease_id"] for listing in bench.leases.listings() for entry in listing.entries]
 
 
+class Estate:
+    """The outbox of a dead instance, with three outcomes in three entries, handed to the reporter."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._folder, self.emptied = bench.folder.parent / "dead", list[int]()
+        (self._folder / "outbox").mkdir(parents=True)
+        outbox = open_outbox(self._folder)
+        for task_id in (5, 6, 7):
+            outbox.put([outcome(task_id)])
+        outbox.close()
+        bench.steps()
+        bench.reporter.adopt(lambda: open_outbox(self._folder), lambda: self.emptied.append(1))
+
+    def on_disk(self) -> list[str]:
+        outbox = open_outbox(self._folder)
+        try:
+            return [lease_id for lease_id, _, _ in outbox.leases]
+        finally:
+            outbox.close()
+
+
+@pytest.fixture
+def estate(bench: Bench) -> Estate:
+    return Estate(bench)
+
+
+def test_of_an_adopted_outbox_only_what_is_open_stays_on_disk(bench: Bench, estate: Estate) -> None:
+    bench.dispatcher.verdicts["6-1"] = "foreign"
+    bench.steps()
+    assert left_on_disk(bench) == []
+    assert (estate.on_disk(), estate.emptied) == (["6-1"], [])
+    bench.dispatcher.verdicts.clear()
+    bench.clock.now += 30
+    bench.steps()
+    assert (estate.on_disk(), estate.emptied) == ([], [1])
+
+
+def test_an_adopted_outbox_outlasts_a_fault_of_the_disk(
+    bench: Bench, estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, faults = Outbox.sweep, [sqlite3.OperationalError("database or disk is full")]
+
+    def faulty(outbox: Outbox) -> None:
+        if faults:
+            raise faults.pop()
+        sweep(outbox)
+
+    monkeypatch.setattr(Outbox, "sweep", faulty)
+    for _ in range(3):
+        bench.steps()
+        bench.clock.now += 1.1
+    assert (faults, estate.on_disk(), estate.emptied) == ([], [], [1])
+
+
 def test_i7_outcomes_are_durable_before_they_are_first_sent(bench: Bench) -> None:
     seen: list[list[str]] = []
 

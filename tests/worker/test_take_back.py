@@ -82,6 +82,20 @@ def test_behind_a_task_of_a_moment_stands_one_more_until_it_has_twice_its_time(t
         assert [b.sink.body(task)["status"] for task in after] == ["completed", "completed"]
 
 
+def test_a_type_that_turns_out_long_keeps_no_line_for_long(tmp_path: Path) -> None:
+    """Its mean, two times over, would be the patience with a task that nobody took for a long one."""
+    with bench(tmp_path, concurrency=1) as b:
+        b.run("echo")
+        gate = Gate(tmp_path / "gate")
+        b.supervisor._crew.pace.note("gate", 0.001)
+        [child] = b.supervisor._crew.children
+        b.offer(gate.task, make("echo"))
+        wait_for(lambda: child.line, "one behind it")
+        b.supervisor._crew.pace.note("gate", 1000.0)
+        wait_for(lambda: b.offer() or not child.line, "nothing behind it")
+        gate.open()
+
+
 def test_what_was_taken_back_does_not_fill_the_line_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that waits reads the texts before it: else there might be no room for any, and no ticket would come."""
     put, full = Line.put, []

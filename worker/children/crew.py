@@ -146,7 +146,8 @@ class Crew:
         return min(*times, self._memory.next_look(self.children))
 
     def pause(self) -> float:
-        """Seconds for which nothing needs to be heard: every child that works has tasks before it for longer."""
+        """Seconds for which nothing needs to be heard: every child that works has tasks before it for longer. A single
+        one is no flood: it stands behind a longer task (`sharing.py`)."""
         ahead = min((len(child.line) for child in self.children if not child.idle), default=0)
         return min(READING_PAUSE, ahead * TASK_SECONDS) if ahead > 1 else 0.0
 

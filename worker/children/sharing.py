@@ -109,9 +109,9 @@ class Sharing:
         if child.doomed or not child.allowance:
             return False
         short = len(child.line) < REFILL_BELOW and self._load(child) < GROUP_SECONDS
-        return child.idle or short or self._is_followed(child)
+        return child.idle or short or self._may_be_followed(child)
 
-    def _is_followed(self, child: ChildProcess) -> bool:
+    def _may_be_followed(self, child: ChildProcess) -> bool:
         """Whether the task that runs may have one behind it, and has none."""
         if child.line or child.current is None or self._expected(child.current) > FOLLOWED_SECONDS:
             return False
@@ -122,7 +122,8 @@ class Sharing:
         if child.current is None:
             return math.inf
         expected = self._expected(child.current)
-        return child.current.started_at + (max(GROUP_SECONDS, 2 * expected) if expected < math.inf else GROUP_SECONDS)
+        patience = max(GROUP_SECONDS, 2 * expected) if expected <= FOLLOWED_SECONDS else GROUP_SECONDS
+        return child.current.started_at + patience
 
     def _load(self, child: ChildProcess) -> float:
         """Seconds of work before it, by expectation; infinite when its task has outlived that."""
@@ -142,7 +143,7 @@ class Sharing:
 
     def _give(self, child: ChildProcess, share: int, slots: int) -> None:
         group: list[Held] = []
-        load, expected, alone = self._load(child), self._pace.expected, child.idle or self._is_followed(child)
+        load, expected, alone = self._load(child), self._pace.expected, child.idle or self._may_be_followed(child)
         for held in islice(self._waiting, min(share, child.allowance, GROUP_TASKS - len(child.line))):
             load += expected(held.task.task_type)
             if held.task.cost > slots or (load > GROUP_SECONDS and (group or not alone)):

@@ -1,6 +1,7 @@
 -- The same rules about a task's columns, told so that SQLite looks at the state once: with three IN lists they took as
--- long as the writing of the row. No row changes, so the text of the table is exchanged as SQLite's page on ALTER TABLE
--- has it (section 7), instead of copying every task.
+-- long as the writing of the row. No row changes, so the text of the table is exchanged instead of copying every task,
+-- much as SQLite's page on ALTER TABLE has it (section 7). Other connections go on with the old text, since
+-- `schema_version` stays: they only read, and the rules are the same.
 
 PRAGMA writable_schema = ON;
 UPDATE sqlite_schema SET sql = 'CREATE TABLE tasks (
