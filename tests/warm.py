@@ -1,12 +1,14 @@
 """Dispatchers and workers that start warm: forked from a process that has loaded their modules already.
 
 To load them is most of a start, and many tests start a farm of their own to see what it does later. They are processes
-all the same, with a session, an environment and files of their own; only what /proc tells of their start (environ,
-cmdline) is that of the process they come from. Tests that look there, or at the start itself, start them cold. So does
-this module where Python itself is to be set up otherwise.
+all the same, with a session, an environment and files of their own; /proc tells of them (environ, cmdline) what it
+would if they had been started cold. Tests that look at the start itself start them cold. So does this module where
+Python itself is to be set up otherwise.
 """
 
 import atexit
+import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -30,6 +32,7 @@ from client.testing import LocalCluster
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 2**20  # bytes of a wish
+ROOM = "TASKMILL_TEST_ROOM"  # in the environment of the process that forks, for longer ones of those that it forks
 STARTED = (
     f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import warm; warm.serve(int(sys.argv[1]))"
 )
@@ -100,18 +103,29 @@ def start(words: list[str], env: Mapping[str, str], log: BinaryIO) -> "Process |
 
 
 def _of_python(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if value and name.startswith("PYTHON")}
+    late = "PYTHONFAULTHANDLER"  # can be had after the start
+    return {name: value for name, value in env.items() if value and name.startswith("PYTHON") and name != late}
+
+
+def _forge() -> socket.socket:
+    with _one_at_a_time:
+        return _started_forge()
+
+
+_one_at_a_time = threading.Lock()
 
 
 @cache
-def _forge() -> socket.socket:
+def _started_forge() -> socket.socket:
     """The way to the process that forks, which ends with this one or when `close` is called."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
     with theirs:
         words = [sys.executable, "-c", STARTED, str(theirs.fileno()), str(ROOT / "tests")]
-        fds = [theirs.fileno()]
-        forge = subprocess.Popen(words, cwd=ROOT, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)
+        env, fds = {**os.environ, ROOM: "x" * 2**14}, [theirs.fileno()]
+        forge = subprocess.Popen(
+            words, cwd=ROOT, env=env, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     _forge_process.append(forge)
     return ours
 
@@ -123,7 +137,7 @@ def close() -> None:
     """End the process that forks, if there is one."""
     if _forge_process:
         _forge().close()
-        _forge.cache_clear()
+        _started_forge.cache_clear()
         _forge_process.pop().wait(20)
 
 
@@ -185,7 +199,20 @@ def _become(wish: dict[str, dict[str, str]], log: int, news: int, strangers: Ite
     os.environ.update(wish["env"])
     name, *words = wish["words"]
     sys.argv = [name, *words]
+    _show([sys.executable, "-m", name, *words], wish["env"])
+    if wish["env"].get("PYTHONFAULTHANDLER"):
+        faulthandler.enable()
     runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _show(command: list[str], env: Mapping[str, str]) -> None:
+    """Have /proc tell these: they take the place of those that the kernel laid into memory at the start."""
+    places = [int(word) for word in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:49]]
+    told = ["".join(f"{one}\0" for one in ones) for ones in (command, [f"{key}={env[key]}" for key in env])]
+    for text, begin, end in zip(told, places[::2], places[1::2], strict=True):
+        content = os.fsencode(text)
+        assert len(content) <= end - begin, f"{len(content)} bytes do not fit into {end - begin}"
+        ctypes.memmove(begin, content.ljust(end - begin, b"\0"), end - begin)
 
 
 def _leave_with(call: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from cli_kit import Commands
+from warm import Cluster
 
 from client.testing import LocalCluster
 
@@ -12,7 +13,7 @@ from client.testing import LocalCluster
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     unset = {"DISPATCHER_TOKEN": "", "DISPATCHER_HOST": "", "DATABASE_URL": ""}
-    with LocalCluster(0, settings=unset, parent=tmp_path_factory.mktemp("control")) as made:
+    with Cluster(0, settings=unset, parent=tmp_path_factory.mktemp("control")) as made:
         yield made
 
 

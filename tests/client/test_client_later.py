@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from warm import Cluster
 
 from client import Client, Rejected
-from client.testing import LocalCluster
 
 TASK = {"task_type": "noop", "task_data": {"n": 2**65}}
 
@@ -17,7 +17,7 @@ TASK = {"task_type": "noop", "task_data": {"n": 2**65}}
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     unset = {"DISPATCHER_TOKEN": "", "DISPATCHER_HOST": "", "DATABASE_URL": ""}
     folder: Path = tmp_path_factory.mktemp("later")
-    with LocalCluster(0, settings=unset, parent=folder) as cluster:
+    with Cluster(0, settings=unset, parent=folder) as cluster:
         yield cluster.client
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from overlapping import overlapping
 from tcp_proxy import SILENT, Fault, Message, Proxy
+from warm import Cluster
 
 from client import Client
 from client.testing import LocalCluster
@@ -109,7 +110,7 @@ COUNTS = {f"{state}_tasks" for state in ("blocked", "pending", "in_progress", "c
 
 @contextmanager
 def start(folder: Path) -> Iterator[Net]:
-    with LocalCluster(workers=0, concurrency=2, parent=folder, settings=SETTINGS) as farm:
+    with Cluster(workers=0, concurrency=2, parent=folder, settings=SETTINGS) as farm:
         port = int(farm.env["DISPATCHER_PORT"])
         with Proxy(port, seed=3) as proxy:
             net = Net(farm, proxy, farm.folder / "ledger")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from overlapping import overlapping
 from tcp_proxy import Fault, Message, Proxy
+from warm import Cluster
 
 from client.testing import LocalCluster
 from client.transport import Transport
@@ -45,7 +46,7 @@ def on_a_farm(scenario: Callable[..., Any]) -> Callable[..., None]:
 
     @wraps(scenario)
     def run(folder: Path, **parameters: Any) -> Any:
-        with LocalCluster(workers=0, concurrency=2, parent=folder, settings=SETTINGS) as farm:
+        with Cluster(workers=0, concurrency=2, parent=folder, settings=SETTINGS) as farm:
             return scenario(farm, **parameters)
 
     own = [one for name, one in signature(scenario).parameters.items() if name != "farm"]

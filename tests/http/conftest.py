@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_helpers import Api, FakeClock, Process
+from http_helpers import Api, FakeClock, Process, WarmProcess
 
 
 @pytest.fixture
@@ -34,10 +35,19 @@ def api(make_api: Callable[..., Api]) -> Api:
 def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts dispatchers; all of them are ended."""
     with ExitStack() as cleanup:
+        yield partial(_run, Process, cleanup, tmp_path)
 
-        def run(db: Path | None = None, *argv: str, **options: Any) -> Process:
-            process = Process(db or tmp_path / "queue.db", *argv, **options)
-            cleanup.callback(process.close)
-            return process
 
-        yield run
+@pytest.fixture
+def run_warm(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """The same, for those who do not look at the start."""
+    with ExitStack() as cleanup:
+        yield partial(_run, WarmProcess, cleanup, tmp_path)
+
+
+def _run(
+    kind: type[Process], cleanup: ExitStack, folder: Path, db: Path | None = None, *argv: str, **more: Any
+) -> Process:
+    process = kind(db or folder / "queue.db", *argv, **more)
+    cleanup.callback(process.close)
+    return process

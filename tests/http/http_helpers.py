@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+import warm
 from made_once import empty_queue
 from werkzeug.test import TestResponse
 
@@ -202,25 +203,27 @@ class Process:
         unset = {"DISPATCHER_HOST": "", "DISPATCHER_TOKEN": "", "DISPATCHER_THREADS": "", "LOG_LEVEL": ""}
         env = {**os.environ, **unset, "DB_PATH": str(db), "DISPATCHER_PORT": str(port), **env}
         self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "dispatcher", *argv],
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=limit,
-        )
+        ours, theirs = os.pipe()
+        self._stderr = os.fdopen(ours, errors="replace")
+        with open(theirs, "wb") as log:
+            self.process = self._started(argv, env, log, limit)
         self.lines: list[str] = []  # of stderr
         self.url = ""
         self._told = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
+    def _started(
+        self, argv: tuple[str, ...], env: dict[str, str], log: BinaryIO, limit: Callable[[], None] | None
+    ) -> "subprocess.Popen[bytes] | warm.Process":
+        nothing = subprocess.DEVNULL
+        return subprocess.Popen(
+            [sys.executable, "-m", "dispatcher", *argv],
+            cwd=ROOT, env=env, stdin=nothing, stdout=nothing, stderr=log, preexec_fn=limit,
+        )  # fmt: skip
+
     def _read(self) -> None:
-        assert self.process.stderr
-        for line in self.process.stderr:
+        for line in self._stderr:
             with self._told:
                 self.lines.append(line.rstrip("\n"))
                 self._told.notify_all()
@@ -256,8 +259,7 @@ class Process:
         """Whatever state it is in."""
         self.process.kill()
         self.ended()
-        assert self.process.stderr
-        self.process.stderr.close()
+        self._stderr.close()
 
     def ask(self, method: str, path: str, body: Any = None, headers: Any = (), timeout: float = DEADLINE) -> Reply:
         """One request on a connection of its own, as curl makes it."""
@@ -273,3 +275,12 @@ class Process:
 
     def post(self, path: str, body: Any) -> Reply:
         return self.ask("POST", path, body)
+
+
+class WarmProcess(Process):
+    """The same for those who look at what it does when it runs: it starts warm."""
+
+    def _started(
+        self, argv: tuple[str, ...], env: dict[str, str], log: BinaryIO, limit: Callable[[], None] | None
+    ) -> "subprocess.Popen[bytes] | warm.Process":
+        return warm.start(["dispatcher", *argv], env, log)

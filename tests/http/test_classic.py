@@ -342,9 +342,9 @@ def test_a_heartbeat_renews_only_the_newest_classic_lease(api: Api) -> None:
 # -- the real thing --
 
 
-def test_a_classic_life_on_a_real_connection(run: Callable[..., Process]) -> None:
+def test_a_classic_life_on_a_real_connection(run_warm: Callable[..., Process]) -> None:
     """What curl and the classic worker send, byte for byte as the README shows it."""
-    process = run().ready()
+    process = run_warm().ready()
     body = '{"task_type": "prime", "task_data": {"limit": 100000, "method": "sieve"}}'
     submitted = process.post("/submit-task", body)
     assert (submitted.status, submitted.data["task_id"]) == (201, 1)

@@ -202,23 +202,23 @@ def upto(events: Iterator[Event], task_id: int, status: str) -> Event:
     raise AssertionError("the stream ended")
 
 
-def test_the_client_follows_over_a_restart(run: Callable[..., Process]) -> None:
-    first = run().ready()
+def test_the_client_follows_over_a_restart(run_warm: Callable[..., Process]) -> None:
+    first = run_warm().ready()
     port = first.port
     with Client(first.url) as client:
         task_id = client.submit("noop")
         events = client.watch(task_id)
         upto(events, task_id, "pending")
         assert first.stop() == 0  # at once, though somebody listens
-        run(None, port=port).ready()
+        run_warm(None, port=port).ready()
         client.cancel([task_id])
         upto(events, task_id, "cancelled")
         with pytest.raises(Rejected, match="not found"):
             next(client.events(99))
 
 
-def test_a_listener_that_goes_frees_its_place(run: Callable[..., Process]) -> None:
-    process = run(None, DISPATCHER_THREADS="8").ready()  # of which one may listen
+def test_a_listener_that_goes_frees_its_place(run_warm: Callable[..., Process]) -> None:
+    process = run_warm(None, DISPATCHER_THREADS="8").ready()  # of which one may listen
     with Client(process.url) as client:
         task_id = client.submit("noop")
         events = client.events()

@@ -618,8 +618,8 @@ def test_an_uploaded_page_stays_inert_in_a_browser(api: Api) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_a_large_result_over_real_connections(run: Callable[..., Process]) -> None:
-    process = run().ready()
+def test_a_large_result_over_real_connections(run_warm: Callable[..., Process]) -> None:
+    process = run_warm().ready()
     process.post("/submit-task", {"task_type": "noop"})
     claimed = process.post("/get-tasks", claim_body(1)).data
     lease_id, store = claimed["tasks"][0]["lease_id"], claimed["store_id"]

@@ -186,9 +186,9 @@ def test_what_arrives(telling: Api, receiver: Receiver) -> None:
     courier.close()
 
 
-def test_a_dispatcher_tells_by_itself(run: Callable[..., Process], receiver: Receiver) -> None:
+def test_a_dispatcher_tells_by_itself(run_warm: Callable[..., Process], receiver: Receiver) -> None:
     given = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_ALLOW": "127.0.0.1", "WEBHOOK_URL": receiver.url("/all")}
-    process = run(LOG_FORMAT="json", **given).ready()
+    process = run_warm(LOG_FORMAT="json", **given).ready()
     task = process.post("/submit-task", {"task_type": "noop"}).data["task_id"]
     process.post(f"/task/{task}/cancel", {})
     wait_until(lambda: receiver.received)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from warm import Cluster
 
 from client.testing import LocalCluster
 
@@ -12,7 +13,7 @@ HANDLERS = Path(__file__).parent.parent / "worker" / "handlers"
 
 @pytest.fixture
 def farm(tmp_path: Path) -> Iterator[LocalCluster]:
-    with LocalCluster(workers=1, concurrency=1, settings={"TASKS_PATH": str(HANDLERS)}, parent=tmp_path) as cluster:
+    with Cluster(workers=1, concurrency=1, settings={"TASKS_PATH": str(HANDLERS)}, parent=tmp_path) as cluster:
         yield cluster
 
 

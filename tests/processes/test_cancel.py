@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import Cluster
 
 from client.testing import LocalCluster
 
@@ -18,7 +19,7 @@ HANDLERS = Path(__file__).resolve().parent.parent / "worker" / "handlers"
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     folder = tmp_path_factory.mktemp("cancel")
     settings = {"TASKS_PATH": str(HANDLERS), "RESULT_MAX_BYTES": "1000000", "WORKER_QUEUES": "default"}
-    with LocalCluster(workers=1, concurrency=2, settings=settings, parent=folder) as cluster:
+    with Cluster(workers=1, concurrency=2, settings=settings, parent=folder) as cluster:
         yield cluster
 
 
