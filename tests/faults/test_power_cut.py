@@ -15,10 +15,11 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -38,6 +39,7 @@ from dispatcher.queue.submit import Submission
 from dispatcher.store.sqlite import SqliteStore, migrations, opening, store
 
 CUTS, LONG_CUTS, CONTROL_CUTS = 2_000, 10_000, 150
+PROCESSES = 2  # each with runs of its own, and its share of the cuts
 LIVES = 3  # in a run
 STEPS = 40  # in a life
 FILE = "queue.db"
@@ -83,6 +85,9 @@ class Tally:
         self.lost += seen.lost
         self.losing_cuts += seen.lost > 0
         self.failures += [f"{name} ({seen.cut.during}): {wrong[:500]}" for wrong in seen.wrong]
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Tally)))
 
     def __str__(self) -> str:
         places = ", ".join(f"{n} {place}" for place, n in self.during.most_common())
@@ -235,7 +240,7 @@ class Inspection:
 
 
 class Runs:
-    """Runs of LIVES lives each until there were enough cuts; run r has the seed `seed + r`."""
+    """Runs of LIVES lives each until there were enough cuts; run r has the seed `seed + r * step`."""
 
     def __init__(self, folder: Path, pool: Executor, patch: pytest.MonkeyPatch, synchronous: str) -> None:
         self._live_in, self._look_in = folder / "live", folder / "after"
@@ -244,10 +249,10 @@ class Runs:
         self._look_in.mkdir()
         self.tally = Tally()
 
-    def until(self, cuts: int, seed: int) -> Tally:
+    def until(self, cuts: int, seed: int, step: int) -> Tally:
         while self.tally.cuts < cuts:
             self._run(seed)
-            seed += 1
+            seed += step
         return self.tally
 
     def _run(self, seed: int) -> None:
@@ -304,18 +309,25 @@ def one_seed() -> int:
     return int(os.environ.get("POWER_CUT_SEED") or int.from_bytes(os.urandom(4), "big"))
 
 
-def cut_often(spare: Path, synchronous: str, cuts: int) -> tuple[Tally, str]:
+def cut_often(spare: Path, synchronous: str, cuts: int, processes: int) -> tuple[Tally, str]:
     """What so many cuts did, and the same in a line to be printed, with the seed."""
     seed, began = one_seed(), perf_counter()
-    with runs(spare, synchronous) as made:
-        tally = made.until(cuts, seed)
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        each = (spare, synchronous, cuts // processes)
+        shares = [pool.submit(_share, *each, seed + n, processes) for n in range(processes)]
+        tally = sum((share.result() for share in shares), Tally())
     told = f"power cuts, {synchronous}: {tally}; {perf_counter() - began:.1f} s; POWER_CUT_SEED={seed}"
     assert not tally.failures, f"{told}\n{tally.failures[:5]}"
     return tally, told
 
 
+def _share(spare: Path, synchronous: str, cuts: int, seed: int, step: int) -> Tally:
+    with runs(spare, synchronous) as made:
+        return made.until(cuts, seed, step)
+
+
 def cut_and_hold(spare: Path, cuts: int) -> str:
-    tally, told = cut_often(spare, "FULL", cuts)
+    tally, told = cut_often(spare, "FULL", cuts, PROCESSES)
     assert tally.lost == 0, told
     assert tally.cuts >= cuts, told
     few = {place: n for place, n in tally.during.items() if n < cuts / 200}
@@ -339,6 +351,6 @@ def test_many_power_cuts_lose_nothing_acknowledged(folder: Path) -> str:
 def test_without_full_sync_the_same_cuts_lose_much(folder: Path) -> str:
     """The control: NORMAL loses acknowledged commits and corrupts nothing, so these tests can fail. Of most seeds half
     of the cuts lose something, of one in fifteen a fifth of them."""
-    tally, told = cut_often(folder, "NORMAL", CONTROL_CUTS)
+    tally, told = cut_often(folder, "NORMAL", CONTROL_CUTS, 1)
     assert tally.losing_cuts > tally.cuts / 10, told
     return told
