@@ -10,7 +10,7 @@ export TMPDIR
 # hundreds of processes start: each module is compiled once, and not into the tree
 export PYTHONPYCACHEPREFIX=$TMPDIR/pycache
 unset PYTHONDONTWRITEBYTECODE
-trap 'rm -rf "$TMPDIR"' EXIT
+trap 'wait; rm -rf "$TMPDIR"' EXIT
 
 need_chromium() {  # for the tests of the dashboard
     [[ -x /usr/bin/chromium ]] && return
@@ -36,10 +36,19 @@ run_pytest() {
     return "$code"
 }
 
-everything() {  # what measures times or loads the machine comes by itself, the rest on two processors at once
+checks() {
+    part "ruff check" .venv/bin/python -m ruff check .
+    part "ruff format" .venv/bin/python -m ruff format --check .
+    part "mypy" .venv/bin/python -m mypy
+}
+
+everything() {  # what measures times or loads the machine comes by itself; three of the rest at once: they wait as well
     .venv/bin/python -c "import cli.main, client.testing, dispatcher.__main__, dispatcher.running, worker.__main__"  # compiled for all
     part "several dispatchers" run_pytest tests/faults/test_several_*.py "$@"  # waits more than it computes
-    part "tests" run_pytest tests --ignore tests/faults -n 2 --dist worksteal "$@"
+    checks >"$TMPDIR/checks" 2>&1 &
+    part "tests" run_pytest tests --ignore tests/faults -n 3 --dist worksteal "$@"
+    wait "$!"
+    cat "$TMPDIR/checks"
     part "faults" run_pytest tests/faults --ignore-glob '*several*' "$@"
 }
 
@@ -61,10 +70,7 @@ tree_unchanged() {
 
 asks_for_some "$@" || need_chromium
 before=$(tree_state)
-part "ruff check" .venv/bin/python -m ruff check .
-part "ruff format" .venv/bin/python -m ruff format --check .
-part "mypy" .venv/bin/python -m mypy
-if asks_for_some "$@"; then part "pytest" run_pytest "$@"; else everything "$@"; fi
+if asks_for_some "$@"; then checks; part "pytest" run_pytest "$@"; else everything "$@"; fi
 part "tree unchanged" tree_unchanged
 
 printf '\n%s\n%-20s %4d s\n' "$(cat "$TMPDIR/summary")" "in all" "$SECONDS"
