@@ -43,6 +43,7 @@ checks() {
 }
 
 everything() {  # what measures times or loads the machine comes by itself; three of the rest at once: they wait as well
+    .venv/bin/python tests/compiled.py
     .venv/bin/python -c "import cli.main, client.testing, dispatcher.__main__, dispatcher.running, worker.__main__"  # compiled for all
     part "several dispatchers" run_pytest tests/faults/test_several_*.py "$@"  # waits more than it computes
     checks >"$TMPDIR/checks" 2>&1 &
