@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import apsw
@@ -341,18 +341,23 @@ def test_old_file_is_upgraded_in_place(path: Path, steps: Path) -> None:
     assert {"colour", "shape"} <= found
 
 
-def test_orders_of_before_sleep_was_known_are_kept(path: Path, steps: Path) -> None:
-    for later in sorted(steps.glob("*.sql"))[11:]:
+@contextmanager
+def before(step: int, path: Path, steps: Path) -> Iterator[apsw.Connection]:
+    """A connection to a new file as it was before a migration."""
+    for later in sorted(steps.glob("*.sql"))[step - 1 :]:
         later.rename(later.with_suffix(".later"))
-    store = SqliteStore(path)
-    store.close()
-    db = apsw.Connection(str(path))
-    db.execute("INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at, ordered) "
-               "VALUES ('i-ann', 'ann', 1, 1, 'stop_now'), ('i-bob', 'bob', 1, 1, NULL)")  # fmt: skip
-    db.execute("INSERT INTO worker_orders VALUES ('ann', 'quiet', 1)")
-    db.close()
+    SqliteStore(path).close()
+    with closing(apsw.Connection(str(path))) as db:
+        yield db
     for later in steps.glob("*.later"):
         later.rename(later.with_suffix(".sql"))
+
+
+def test_orders_of_before_sleep_was_known_are_kept(path: Path, steps: Path) -> None:
+    with before(12, path, steps) as db:
+        db.execute("INSERT INTO instances (instance_id, worker_id, first_seen_at, seen_at, ordered) "
+                   "VALUES ('i-ann', 'ann', 1, 1, 'stop_now'), ('i-bob', 'bob', 1, 1, NULL)")  # fmt: skip
+        db.execute("INSERT INTO worker_orders VALUES ('ann', 'quiet', 1)")
     mill = Mill(SqliteStore(path), FakeClock())
     assert mill.beat("ann").orders == Orders("stop", now=True)
     assert mill.beat("bob").orders == Orders()
@@ -360,6 +365,24 @@ def test_orders_of_before_sleep_was_known_are_kept(path: Path, steps: Path) -> N
     mill.queue.order_worker("ann", "sleep", now=True)
     assert mill.beat("ann").orders == Orders("sleep", now=True)
     mill.store.close()
+
+
+def test_tasks_of_every_state_pass_the_checks_that_are_told_anew(path: Path, steps: Path) -> None:
+    live = "lease = 1, lease_instance = 1, lease_expires = 5, lease_length = 5, lease_request = 1, lease_misses = 1"
+    states = ("", "ready = 1", "held = 1", "state = 'blocked'", f"state = 'in_progress', {live}",
+              "state = 'completed', finished_at = 5, lease = 1, lease_instance = 1",
+              "state = 'failed', finished_at = 5", "state = 'cancelled', finished_at = 5")  # fmt: skip
+    with before(14, path, steps) as db:
+        for task_id, state in enumerate(states, 1):
+            db.execute("INSERT INTO tasks (lane_id, state, priority, run_at, max_attempts, created_at) "
+                       "VALUES (1, 'pending', 0, 5, 3, 5)")  # fmt: skip
+            db.execute(f"UPDATE tasks SET {state} WHERE id = {task_id}" if state else "SELECT 1")
+        old = db.execute("SELECT * FROM tasks ORDER BY id").fetchall()
+    SqliteStore(path).close()
+    with closing(apsw.Connection(str(path))) as db:
+        assert db.execute("SELECT * FROM tasks ORDER BY id").fetchall() == old
+        assert db.pragma("integrity_check") == "ok"
+        assert "CASE state" in db.execute("SELECT sql FROM sqlite_schema WHERE name = 'tasks'").get
 
 
 def test_step_that_fails_leaves_the_one_before(path: Path, steps: Path) -> None:

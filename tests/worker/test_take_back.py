@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from process_helpers import Gate, bench, make, wait_for
+from process_helpers import Bench, Gate, bench, make, wait_for
 
 from worker.children import sharing
 from worker.children.ledger import Held, Ledger
@@ -14,6 +14,7 @@ from worker.children.line import Line
 from worker.children.pace import Pace
 from worker.children.process import ChildProcess
 from worker.children.work import WorkLine
+from worker.model import Task
 
 
 @contextmanager
@@ -68,14 +69,19 @@ def test_children_who_relieve_each_other_all_the_time_run_each_task_once(tmp_pat
     assert len(counted) == len(set(counted)) == 1000 * 9
 
 
+def behind(b: Bench, gate: Gate, expected: float, *tasks: Task) -> ChildProcess:
+    """The only child; it has the gate to run, which is expected to take so long, and the tasks are offered after it."""
+    b.run("echo")
+    b.supervisor._crew.pace.note("gate", expected)
+    b.offer(gate.task, *tasks)
+    [child] = b.supervisor._crew.children
+    return child
+
+
 def test_behind_a_task_of_a_moment_stands_one_more_until_it_has_twice_its_time(tmp_path: Path) -> None:
     with bench(tmp_path, concurrency=1) as b:
-        b.run("echo")
-        gate = Gate(tmp_path / "gate")
-        b.supervisor._crew.pace.note("gate", 0.3)
-        [child] = b.supervisor._crew.children
-        after = [make("echo"), make("echo")]
-        b.offer(gate.task, *after)
+        gate, after = Gate(tmp_path / "gate"), [make("echo"), make("echo")]
+        child = behind(b, gate, 0.3, *after)
         wait_for(lambda: [held.task for held in child.line] == after[:1], "one behind it")
         wait_for(lambda: not child.line, "nothing behind it")
         gate.open()
@@ -85,11 +91,8 @@ def test_behind_a_task_of_a_moment_stands_one_more_until_it_has_twice_its_time(t
 def test_a_type_that_turns_out_long_keeps_no_line_for_long(tmp_path: Path) -> None:
     """Its mean, two times over, would be the patience with a task that nobody took for a long one."""
     with bench(tmp_path, concurrency=1) as b:
-        b.run("echo")
         gate = Gate(tmp_path / "gate")
-        b.supervisor._crew.pace.note("gate", 0.001)
-        [child] = b.supervisor._crew.children
-        b.offer(gate.task, make("echo"))
+        child = behind(b, gate, 0.001, make("echo"))
         wait_for(lambda: child.line, "one behind it")
         b.supervisor._crew.pace.note("gate", 1000.0)
         wait_for(lambda: b.offer() or not child.line, "nothing behind it")
