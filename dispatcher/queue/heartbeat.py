@@ -55,7 +55,7 @@ def heartbeat(
     named = {name: lease_id for lease_id in beat.leases if (name := LeaseName.parse(lease_id))}
     held = tx.renew(list(named), terms.silence_ms)
     held |= silence.take_back(tx, instance, [name for name in named if name not in held], terms)
-    silence.end_unlisted(tx, instance, named.keys(), beat.in_flight)
+    silence.end_unlisted(tx, instance, held, beat.in_flight)
     said = [told for name, lease_id in named.items() if name in held and (told := beat.leases[lease_id])]
     tx.progress(said)
     output.record(tx, said)

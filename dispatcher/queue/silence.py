@@ -15,13 +15,10 @@ def reap(tx: Tx, limit: int) -> int:
     return len(tx.end(ending.lost(tx, over, End.EXPIRED)))
 
 
-def end_unlisted(tx: Tx, instance: Instance, listed: Collection[LeaseName], in_flight: Collection[int]) -> None:
-    """Leases missing from two successive heartbeats, whose claim was not in flight, end."""
-    missing = [
-        row
-        for row in tx.leases(instance.id)
-        if LeaseName(row.id, row.lease or 0) not in listed and row.lease_request not in in_flight
-    ]
+def end_unlisted(tx: Tx, instance: Instance, held: Collection[LeaseName], in_flight: Collection[int]) -> None:
+    """Leases missing from two successive heartbeats, whose claim was not in flight, end; `held` were not."""
+    others = tx.leases(instance.id, but=[name.task_id for name in held])
+    missing = [row for row in others if row.lease_request not in in_flight]
     tx.end(ending.lost(tx, [(row, False) for row in missing if row.lease_misses], End.UNLISTED))
     tx.miss([LeaseName(row.id, row.lease or 0) for row in missing if not row.lease_misses])
 
@@ -29,12 +26,14 @@ def end_unlisted(tx: Tx, instance: Instance, listed: Collection[LeaseName], in_f
 def take_back(tx: Tx, instance: Instance, names: Sequence[LeaseName], terms: Terms) -> set[LeaseName]:
     """Leases that ended by silence and that their living holder still lists become live again where nothing stands
     against it; the names that did."""
-    rows = tx.tasks([name.task_id for name in names])
+    over = tx.ended(names)  # few: most that are not live have been reported meanwhile
+    rows = tx.tasks([name.task_id for name in over]) if over else {}
     back = set()
-    for name, ended in tx.ended(names).items():
-        row = rows[name.task_id]
-        allowed = ended.instance == instance.id and _may_return(tx, row, ended)
-        if allowed and may_return(tx, row) and tx.revive(ended, terms.silence_ms, count=not ended.charged):
+    for name, ended in over.items():
+        row = rows.get(name.task_id)  # None: deleted meanwhile
+        if row is None or ended.instance != instance.id or not _may_return(tx, row, ended):
+            continue
+        if may_return(tx, row) and tx.revive(ended, terms.silence_ms, count=not ended.charged):
             back.add(name)
             if row.state == State.FAILED:
                 deadlines.go_on(tx, row)

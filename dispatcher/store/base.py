@@ -9,7 +9,7 @@ Every write to a leased task is fenced by (task_id, token, in_progress); touchin
 Lists come in and go out: a single call is a list of one. `tests/store/` holds every implementation to this page.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -156,8 +156,8 @@ class Tx(InstanceOps, AttemptTx, LaterOps, HistoryOps, HookOps, Protocol):
         """The whole upload of this lease, if there is one."""
 
     # renewals and silence
-    def leases(self, instance: int) -> list[TaskRow]:
-        """The tasks with live leases of this instance, locked."""
+    def leases(self, instance: int, but: Collection[int] = ()) -> list[TaskRow]:
+        """The tasks with live leases of this instance, `but` these, locked."""
 
     def cancel_orders(self, instances: Sequence[int]) -> Mapping[int, list[LeaseName]]:
         """The live leases of these instances whose task was asked to be cancelled; those with none are absent."""

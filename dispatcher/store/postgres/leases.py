@@ -6,7 +6,7 @@ Other dispatchers write at the same time, under READ COMMITTED: what a rule deci
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from dispatcher.clock import Now
@@ -229,11 +229,11 @@ class LeaseOps(Tally, Statements):
         return True
 
     # renewals and silence
-    def leases(self, instance: int) -> list[TaskRow]:
+    def leases(self, instance: int, but: Collection[int] = ()) -> list[TaskRow]:
         """The live leases of an instance, locked."""
         sql = f"""SELECT {TASK} FROM tasks WHERE lease_instance = %s AND lease_expires IS NOT NULL
-                  ORDER BY id FOR UPDATE"""
-        return [_row(row) for row in self.ask(sql, (instance,))]
+                  AND id NOT IN (SELECT unnest(%s::bigint[])) ORDER BY id FOR UPDATE"""
+        return [_row(row) for row in self.ask(sql, (instance, list(but)))]
 
     def cancel_orders(self, instances: Sequence[int]) -> Mapping[int, list[LeaseName]]:
         """Live leases to be cancelled."""

@@ -41,8 +41,12 @@ END = f"""UPDATE tasks SET state = ?1, ready = ?1 = 'pending' AND coalesce(?2, r
 REVIVE = """UPDATE tasks SET state = 'in_progress', ready = 0, finished_at = NULL,
     attempts = min(attempts + ?, max_attempts), lease = ?, lease_instance = ?, lease_expires = ?, lease_length = ?,
     started_at = ? WHERE id = ? AND generation = ? AND state IN ('pending', 'failed')"""
-RENEW = f"""UPDATE tasks SET lease_expires = ?, lease_length = ?, lease_provisional = 0, lease_misses = 0
-    WHERE {LIVE} RETURNING id, lease"""
+TASKS = f"SELECT {TASK} FROM carray(?) CROSS JOIN tasks ON id = value"
+THOSE_ENDED = f"SELECT {ENDED} FROM carray(?) CROSS JOIN ended_leases ON task_id = value WHERE lease = ?"
+LEASES = f"""SELECT {TASK} FROM tasks
+    WHERE lease_instance = ? AND lease_expires IS NOT NULL AND id NOT IN carray(?)"""
+RENEW = """UPDATE tasks SET lease_expires = ?, lease_length = ?, lease_provisional = 0, lease_misses = 0
+    WHERE id IN carray(?) AND lease = ? AND state = 'in_progress' RETURNING id"""
 
 
 class LeaseOps(Tally):
@@ -109,13 +113,17 @@ class LeaseOps(Tally):
 
     def tasks(self, ids: Sequence[int]) -> Mapping[int, TaskRow]:
         """The hot rows."""
-        rows = self.db.executemany(f"SELECT {TASK} FROM tasks WHERE id = ?", [(i,) for i in ids])
-        return {row[0]: _row(row) for row in rows}
+        if not ids:
+            return {}
+        return {row[0]: _row(row) for row in self.db.execute(TASKS, (arrays.numbers(ids),))}
 
     def ended(self, names: Sequence[LeaseName]) -> Mapping[LeaseName, EndedLease]:
         """The rows of ended leases."""
-        rows = self.db.executemany(f"SELECT {ENDED} FROM ended_leases WHERE task_id = ? AND lease = ?", names)
-        return {LeaseName(row[0], row[1]): _ended(row) for row in rows}
+        found = {}
+        for token, ids in _by_token(names).items():
+            rows = self.db.execute(THOSE_ENDED, (arrays.numbers(ids), token))
+            found.update({LeaseName(row[0], token): _ended(row) for row in rows})
+        return found
 
     def last_end(self, task_id: int) -> EndedLease | None:
         """The newest ended lease of a task."""
@@ -138,11 +146,8 @@ class LeaseOps(Tally):
 
     def complete(self, successes: Sequence[Outcome]) -> set[LeaseName]:
         """Complete the tasks whose live lease is named."""
-        of_token: dict[int, list[int]] = {}
-        for success in successes:
-            of_token.setdefault(success.name.token, []).append(success.name.task_id)
         rows: list[Any] = []
-        for token, ids in of_token.items():
+        for token, ids in _by_token(success.name for success in successes).items():
             rows += self.db.execute(COMPLETE, (self.now.wall, arrays.numbers(ids), token)).fetchall()
         if len(rows) == len(successes):  # as nearly always
             matched, won = {s.name for s in successes}, successes
@@ -209,10 +214,10 @@ class LeaseOps(Tally):
         return True
 
     # renewals and silence
-    def leases(self, instance: int) -> list[TaskRow]:
+    def leases(self, instance: int, but: Collection[int] = ()) -> list[TaskRow]:
         """The live leases of an instance."""
-        sql = f"SELECT {TASK} FROM tasks WHERE lease_instance = ? AND lease_expires IS NOT NULL"
-        return [_row(row) for row in self.db.execute(sql, (instance,))]
+        without = arrays.numbers([0, *but])  # no task is 0
+        return [_row(row) for row in self.db.execute(LEASES, (instance, without))]
 
     def cancel_orders(self, instances: Sequence[int]) -> Mapping[int, list[LeaseName]]:
         """Live leases to be cancelled."""
@@ -225,8 +230,11 @@ class LeaseOps(Tally):
 
     def renew(self, names: Sequence[LeaseName], length: int) -> set[LeaseName]:
         """Renew live leases."""
-        rows = [(self.now.steady + length, length, *name) for name in names]
-        return {LeaseName(*row) for row in self.db.executemany(RENEW, rows)}
+        renewed: set[LeaseName] = set()
+        for token, ids in _by_token(names).items():
+            terms = (self.now.steady + length, length, arrays.numbers(ids), token)
+            renewed.update(LeaseName(task_id, token) for (task_id,) in self.db.execute(RENEW, terms))
+        return renewed
 
     def miss(self, names: Sequence[LeaseName]) -> None:
         """Count a heartbeat that did not list them."""
@@ -253,6 +261,14 @@ class LeaseOps(Tally):
         """Write one row; what an earlier life wrote there was on another steady clock."""
         self.db.execute("INSERT OR REPLACE INTO meta VALUES ('reaper_at', ?)", (self.now.steady,))
         return last or 0
+
+
+def _by_token(names: Iterable[LeaseName]) -> Mapping[int, list[int]]:
+    """The tasks of each token: all leases of one claim share theirs."""
+    tasks: dict[int, list[int]] = {}
+    for task_id, token in names:
+        tasks.setdefault(token, []).append(task_id)
+    return tasks
 
 
 def _row(row: Sequence[Any]) -> TaskRow:
