@@ -38,6 +38,10 @@ class GroupFailed(Exception):
         super().__init__(str(cause))
         self.cause = cause
 
+    def told(self) -> str:
+        """For the log: with the kind of error behind it, whose text may hold what nobody else is to read."""
+        return str(self) if self.__cause__ is None else f"{self} ({type(self.__cause__).__name__})"
+
 
 class RunAgain(GroupFailed):
     """The whole transaction is gone by chance: run once more, it may well succeed."""
@@ -186,12 +190,12 @@ class Writer(Generic[X]):
             serving, failure = self._try_group(group)
             if not isinstance(failure, RunAgain) or pause is None or time.monotonic() > deadline:
                 break
-            log.debug("transaction runs again: %s", failure)
+            log.debug("transaction runs again: %s", failure.told())
             if serving is not None:
                 serving.undo()
             time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
         if failure is not None:
-            log.warning("transaction failed: %s", failure)
+            log.warning("transaction failed: %s", failure.told())
         self.healthy = self.healthy and failure is None
         self._answer(group, serving, failure.cause if failure else None)
 

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psycopg
@@ -18,12 +18,15 @@ from test_postgres_faults import BACK_WITHIN_S, Client
 from dispatcher.clock import SystemClock
 from dispatcher.errors import CannotOpen, DispatcherError, StorageFull, Unavailable
 from dispatcher.model import State
+from dispatcher.store.base import Tx
 from dispatcher.store.postgres import PostgresStore, connecting, migrations
 from dispatcher.store.postgres import session as session_module
 from dispatcher.store.postgres.store import READERS
 from dispatcher.store.postgres.tx import SPELL_IS_OVER_MS
 
 DURABLE = {"fsync": "on", "full_page_writes": "on"}
+LOCK = "SELECT 1 FROM tasks WHERE id = %s FOR UPDATE"
+WAITS = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +122,43 @@ def test_lock_of_a_stranger_delays_one_report_only(url: str, mill: Mill) -> None
     mill.submit(2)
     first, second = mill.claim(max_tasks=2).tasks
     with psycopg.connect(url) as stranger:
-        stranger.execute("SELECT 1 FROM tasks WHERE id = %s FOR UPDATE", (first.task_id,))
+        stranger.execute(LOCK, [first.task_id])
+        began = time.monotonic()
         blocked = Later(lambda: mill.succeed(first))
         with pytest.raises(Unavailable):
             blocked.answer()
         assert mill.succeed(second) == "accepted"
+        with pytest.raises(Unavailable):  # known by now to be in vain
+            mill.succeed(first)
+        assert time.monotonic() - began < 1.5 * connecting.LOCK_MS / 1000
     assert mill.succeed(first) == "accepted"
+
+
+def test_group_that_met_another_waits_for_it_no_more(url: str, mill: Mill) -> None:
+    """Both would run again and meet again, a second each time: the server finds out about it no sooner."""
+    first, second = mill.submit(2)
+    holds, crossed = threading.Event(), threading.Event()
+
+    def lock_both(tx: Tx) -> None:
+        tx.tasks([second])
+        holds.set()
+        crossed.wait(PATIENCE)
+        tx.tasks([first])
+
+    with psycopg.connect(url) as stranger, closing(psycopg.connect(url, autocommit=True)) as witness:
+        stranger.execute("SET deadlock_timeout = '60 s'")  # it is not the one that gives way
+        stranger.execute(LOCK, [first])
+        began = time.monotonic()
+        ours = Later(lambda: mill.store.write(lock_both))
+        assert holds.wait(PATIENCE)
+        theirs = Later(lambda: stranger.execute(LOCK, [second]))
+        until(lambda: witness.execute(WAITS, [stranger.info.backend_pid]).fetchone() is not None)
+        crossed.set()
+        with pytest.raises(Unavailable):
+            ours.answer()
+        assert time.monotonic() - began < 1.5 * connecting.LOCK_MS / 1000
+        theirs.answer()
+    mill.store.write(lock_both)
 
 
 def test_readers_that_are_used_up_fail_and_never_hang(mill: Mill) -> None:

@@ -329,15 +329,21 @@ def test_waiting_client_hears_of_an_end_elsewhere(awake: Callable[[bool], list[M
     assert not still_open
 
 
-def interrupted(mill: Mill, method: str, then: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupted(
+    mill: Mill,
+    method: str,
+    then: Callable[[], object],
+    monkeypatch: pytest.MonkeyPatch,
+    start: Callable[[Callable[[], object]], object] = Later,
+) -> None:
     """Something happens at the other dispatcher right after this one has read."""
     original = getattr(PostgresTx, method)
     done: list[object] = []
 
-    def read(tx: PostgresTx, *args: Any) -> Any:
-        answer = original(tx, *args)
+    def read(tx: PostgresTx, *args: Any, **named: Any) -> Any:
+        answer = original(tx, *args, **named)
         if not done and tx.db is mill.store._writer._session._db:  # type: ignore[attr-defined]
-            done.append(Later(then))
+            done.append(start(then))
         return answer
 
     monkeypatch.setattr(PostgresTx, method, read)
@@ -364,6 +370,19 @@ def test_cancellation_that_meets_an_unlisted_lease_elsewhere_is_not_lost(
     interrupted(one, "leases", lambda: other.queue.cancel([task_id]), monkeypatch)
     one.beat("ann")
     until(lambda: one.state(task_id) == State.CANCELLED)
+
+
+@pytest.mark.parametrize("change", ["delete", "succeed"])
+def test_lease_is_not_taken_back_from_what_came_between_elsewhere(
+    mills: list[Mill], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    one, other = mills
+    lease = over(one)
+    assert one.reap()
+    changes = {"delete": lambda: other.queue.remove(lease.task_id, force=True), "succeed": lambda: other.succeed(lease)}
+    interrupted(one, "ended", changes[change], monkeypatch, start=lambda then: then())
+    assert one.told("ann", lease) == "lost"
+    recount(other)
 
 
 def test_claim_is_not_repeated_with_a_lease_that_has_just_ended(

@@ -3,6 +3,10 @@
 A group runs without savepoints: only when one of its operations fails after it wrote is it run again with them. What
 fails by chance (a serialization failure, a deadlock, a lost connection) is run again as a whole.
 
+Two groups that hold what the other one wants, and run again whole, would meet again: that is what happens when workers
+leave one dispatcher for another with requests at both. So for a while after a wait in vain every operation has a
+savepoint and waits for a lock only a moment: who meets one is refused alone, and its sender comes again.
+
 A COMMIT whose answer is lost has a fate all the same. Each transaction that wrote raised the number of commits in this
 dispatcher's row of `spells`; whoever locks that row afterwards waits for the lost transaction to end, and then reads
 whether it is in the database. So nothing is stored twice because an answer was lost, named or not.
@@ -10,6 +14,7 @@ whether it is in the database. So nothing is stored twice because an answer was 
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -38,7 +43,9 @@ NEW_SPELL = """WITH next AS (INSERT INTO meta VALUES ('last_spell', '1')
         ON CONFLICT (key) DO UPDATE SET value = (meta.value::bigint + 1)::text RETURNING value::bigint AS id)
     INSERT INTO spells (id, seen_at) SELECT id, %s FROM next RETURNING id"""
 OVERTAKEN = Unavailable("another dispatcher came first")
-HURRIED_LOCK_MS = 50  # after one operation of a group waited for a lock in vain
+HURRIED_LOCK_MS = 50  # for HURRY_S after one operation waited for a lock in vain
+HURRY_S = IDLE_MS / 1000  # so long a dispatcher that was stopped may hold its locks
+HURRIED = f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}"
 
 
 class Session:
@@ -52,6 +59,7 @@ class Session:
         self._tx: PostgresTx | None = None
         self._spell = self._last_spell = self._commits = 0
         self._careful = False  # with a savepoint for each operation
+        self._hurried_until = -math.inf
         self._finished: list[int] = []
         self._ends: Mapping[str, int] = {}
         self.watchdog = Watchdog()
@@ -71,9 +79,12 @@ class Session:
 
     def _open(self, db: psycopg.Connection) -> None:
         """Begin, and learn the time on the same way."""
+        hurried = self._is_hurried()
+        self._careful = self._careful or hurried
         with self.watchdog.over(db):
-            cursor = db.execute(f"{BEGIN}; {NOW}")
-        cursor.nextset()
+            cursor = db.execute(f"{BEGIN}; {HURRIED if hurried else ''}; {NOW}")
+        while cursor.nextset():  # the last one has the time
+            pass
         if isinstance(self._clock, DatabaseClock) and (row := cursor.fetchone()):
             self._clock.set(row[0])
         self.tx().start(self._clock.now(), self._spell)
@@ -93,8 +104,8 @@ class Session:
         except Again as error:
             raise RunAgain(OVERTAKEN) from error
         except REFUSED as error:
+            self._hurry()
             self._undo(mark, error)
-            self._execute(f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}")  # the group holds locks of its own
             raise cause(error) from error
         except psycopg.Error as error:
             if _is_ours(error):
@@ -238,8 +249,17 @@ class Session:
         self._last_spell = self._last_spell or self._spell
         self._spell, self._commits = int(row[0]), 0
 
+    def _is_hurried(self) -> bool:
+        return time.monotonic() < self._hurried_until
+
+    def _hurry(self) -> None:
+        """From now on; not for longer because of what is refused meanwhile, or a busy row would keep it up for ever."""
+        if not self._is_hurried():
+            self._hurried_until = time.monotonic() + HURRY_S
+
     def _failure(self, error: psycopg.Error) -> GroupFailed:
-        if isinstance(error, BY_CHANCE):
+        if isinstance(error, (*BY_CHANCE, *REFUSED)):
+            self._hurry()
             return RunAgain(cause(error))
         if isinstance(error, AWAY) and not isinstance(error, psycopg.errors.DiskFull):
             if self._db is not None:
