@@ -130,6 +130,7 @@ class _Line:
         self._in_transaction = False
         self._deaf = False  # the next answer is not delivered: the line is cut instead
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._requests, self._answers)]
+        self._left, self._lock = len(self._threads), threading.Lock()
 
     def start(self) -> None:
         for thread in self._threads:
@@ -215,7 +216,10 @@ class _Line:
 
     def _end(self) -> None:
         self.cut()
-        if sum(thread.is_alive() for thread in self._threads) <= 1:
+        with self._lock:
+            self._left -= 1
+            last = not self._left
+        if last:
             self._client.close()
             self._server.close()
 

@@ -4,8 +4,8 @@ A group runs without savepoints: only when one of its operations fails after it 
 fails by chance (a serialization failure, a deadlock, a lost connection) is run again as a whole.
 
 Two groups that hold what the other one wants, and run again whole, would meet again: that is what happens when workers
-leave one dispatcher for another with requests at both. So for a while after a wait in vain every operation has a
-savepoint and waits for a lock only a moment: who meets one is refused alone, and its sender comes again.
+leave one dispatcher for another with requests at both. So for a while after a wait in vain operations wait for a lock
+only a moment: who meets one is refused alone, and its sender comes again.
 
 A COMMIT whose answer is lost has a fate all the same. Each transaction that wrote raised the number of commits in this
 dispatcher's row of `spells`; whoever locks that row afterwards waits for the lost transaction to end, and then reads
@@ -42,6 +42,7 @@ COUNT_COMMIT = "UPDATE spells SET commits = commits + 1, seen_at = %s WHERE id =
 NEW_SPELL = """WITH next AS (INSERT INTO meta VALUES ('last_spell', '1')
         ON CONFLICT (key) DO UPDATE SET value = (meta.value::bigint + 1)::text RETURNING value::bigint AS id)
     INSERT INTO spells (id, seen_at) SELECT id, %s FROM next RETURNING id"""
+WAITED = (psycopg.errors.DeadlockDetected, *REFUSED)
 OVERTAKEN = Unavailable("another dispatcher came first")
 HURRIED_LOCK_MS = 50  # for HURRY_S after one operation waited for a lock in vain
 HURRY_S = IDLE_MS / 1000  # so long a dispatcher that was stopped may hold its locks
@@ -79,10 +80,9 @@ class Session:
 
     def _open(self, db: psycopg.Connection) -> None:
         """Begin, and learn the time on the same way."""
-        hurried = self._is_hurried()
-        self._careful = self._careful or hurried
+        hurried = f"{HURRIED};" if self._is_hurried() else ""
         with self.watchdog.over(db):
-            cursor = db.execute(f"{BEGIN}; {HURRIED if hurried else ''}; {NOW}")
+            cursor = db.execute(f"{BEGIN}; {hurried} {NOW}")
         while cursor.nextset():  # the last one has the time
             pass
         if isinstance(self._clock, DatabaseClock) and (row := cursor.fetchone()):
@@ -258,8 +258,9 @@ class Session:
             self._hurried_until = time.monotonic() + HURRY_S
 
     def _failure(self, error: psycopg.Error) -> GroupFailed:
-        if isinstance(error, (*BY_CHANCE, *REFUSED)):
+        if isinstance(error, WAITED):
             self._hurry()
+        if isinstance(error, (*BY_CHANCE, *REFUSED)):
             return RunAgain(cause(error))
         if isinstance(error, AWAY) and not isinstance(error, psycopg.errors.DiskFull):
             if self._db is not None:
