@@ -26,7 +26,9 @@ def end_unlisted(tx: Tx, instance: Instance, held: Collection[LeaseName], in_fli
 def take_back(tx: Tx, instance: Instance, names: Sequence[LeaseName], terms: Terms) -> set[LeaseName]:
     """Leases that ended by silence and that their living holder still lists become live again where nothing stands
     against it; the names that did."""
-    over = tx.ended(names)  # few: most that are not live have been reported meanwhile
+    # few: most that are not live have been reported meanwhile; what has ended changes only under the lock of its task,
+    # or by a heartbeat of the same instance
+    over = tx.ended(names)
     rows = tx.tasks([name.task_id for name in over]) if over else {}
     back = set()
     for name, ended in over.items():

@@ -270,6 +270,9 @@ class Writer(Generic[X]):
             return self._session.attempt(self.before_commit)
         except GroupFailed:
             raise
+        except DispatcherError as error:  # what they need is in other hands: they are served with the next group
+            log.info("the waiting claims are not served now: %s", error)
+            return None
         except Exception:
             log.exception("serving the waiting claims failed")
             return None

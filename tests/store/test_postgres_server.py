@@ -134,6 +134,30 @@ def test_lock_of_a_stranger_delays_one_report_only(url: str, mill: Mill) -> None
     assert mill.succeed(first) == "accepted"
 
 
+def test_only_the_first_of_a_group_waits_for_a_stranger(url: str, mill: Mill) -> None:
+    mill.submit(5)
+    leases = mill.claim(max_tasks=5).tasks
+    opened = threading.Event()
+
+    def write_and_raise(tx: Tx) -> None:
+        tx.register_types({"x": None})
+        raise ZeroDivisionError
+
+    with psycopg.connect(url) as stranger:
+        stranger.execute("SELECT 1 FROM tasks FOR UPDATE")
+        first = Later(lambda: mill.store.write(lambda tx: opened.wait(PATIENCE)))
+        rest = [Later(lambda: mill.store.write(write_and_raise))]
+        rest += [Later(lambda lease=lease: mill.succeed(lease)) for lease in leases]  # type: ignore[misc]
+        until(lambda: mill.store._writer._calls.qsize() == len(rest))  # type: ignore[attr-defined]
+        began = time.monotonic()
+        opened.set()
+        first.answer()
+        for one in rest:
+            with pytest.raises((Unavailable, ZeroDivisionError)):
+                one.answer()
+        assert time.monotonic() - began < 2 * connecting.LOCK_MS / 1000
+
+
 def test_group_that_met_another_waits_for_it_no_more(url: str, mill: Mill) -> None:
     """Both would run again and meet again, a second each time: the server finds out about it no sooner."""
     first, second = mill.submit(2)

@@ -34,6 +34,7 @@ SETTINGS = {
 BY_CHANCE = (errors.SerializationFailure, errors.DeadlockDetected)  # the same again may well succeed
 # one operation met a lock or took too long; the others of its group are well
 REFUSED = (errors.LockNotAvailable, errors.QueryCanceled)
+PASSING = (*BY_CHANCE, *REFUSED)  # tried again it may well succeed
 # the schema is not as it should be, or not ours to use: nobody's request is at fault
 DAMAGED = (
     errors.InternalError,
@@ -117,7 +118,7 @@ def cause(error: Exception) -> DispatcherError:
     """What a caller is told of an error that is not its own fault; what the driver said is for the log."""
     if isinstance(error, errors.DiskFull):
         return StorageFull()
-    level = logging.DEBUG if isinstance(error, (*BY_CHANCE, *REFUSED)) else logging.WARNING
+    level = logging.DEBUG if isinstance(error, PASSING) else logging.WARNING
     log.log(level, "the database: %s: %s", type(error).__name__, first_line(error))
     return Unavailable("the database cannot be used now")
 

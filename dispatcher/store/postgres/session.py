@@ -1,11 +1,13 @@
 """The writer's session: one connection, one transaction for a group, and what becomes of it when something fails.
 
 A group runs without savepoints: only when one of its operations fails after it wrote is it run again with them. What
-fails by chance (a serialization failure, a deadlock, a lost connection) is run again as a whole.
+fails by chance (a serialization failure, a deadlock, a lost connection, a lock at its begin or its end) is run again as
+a whole.
 
 Two groups that hold what the other one wants, and run again whole, would meet again: that is what happens when workers
 leave one dispatcher for another with requests at both. So for a while after a wait in vain operations wait for a lock
-only a moment: who meets one is refused alone, and its sender comes again.
+only a moment: who meets one is refused, and its sender comes again. What is locked at the end for all (limits of keys)
+still makes the whole group run again.
 
 A COMMIT whose answer is lost has a fate all the same. Each transaction that wrote raised the number of commits in this
 dispatcher's row of `spells`; whoever locks that row afterwards waits for the lost transaction to end, and then reads
@@ -25,7 +27,17 @@ from dispatcher.clock import Clock, Now
 from dispatcher.errors import OutcomeUnknown, Unavailable
 from dispatcher.store.postgres.again import Again
 from dispatcher.store.postgres.clock import NOW, DatabaseClock
-from dispatcher.store.postgres.connecting import AWAY, BY_CHANCE, DAMAGED, IDLE_MS, LOCK_MS, REFUSED, cause, connect
+from dispatcher.store.postgres.connecting import (
+    AWAY,
+    BY_CHANCE,
+    DAMAGED,
+    IDLE_MS,
+    LOCK_MS,
+    PASSING,
+    REFUSED,
+    cause,
+    connect,
+)
 from dispatcher.store.postgres.tx import PostgresTx
 from dispatcher.store.postgres.watchdog import Watchdog
 from dispatcher.store.writer import GroupFailed, RunAgain
@@ -42,7 +54,12 @@ COUNT_COMMIT = "UPDATE spells SET commits = commits + 1, seen_at = %s WHERE id =
 NEW_SPELL = """WITH next AS (INSERT INTO meta VALUES ('last_spell', '1')
         ON CONFLICT (key) DO UPDATE SET value = (meta.value::bigint + 1)::text RETURNING value::bigint AS id)
     INSERT INTO spells (id, seen_at) SELECT id, %s FROM next RETURNING id"""
-WAITED = (psycopg.errors.DeadlockDetected, *REFUSED)
+WAITED = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
+OVERTAKEN = Unavailable("another dispatcher came first")
+HURRY_S = IDLE_MS / 1000  # after a deadlock or a wait in vain: so long a dispatcher that was stopped may hold its locks
+HURRIED = "SET LOCAL lock_timeout = 200"  # meanwhile: longer than others take to commit, shorter than a deadlock
+REST = "SET LOCAL lock_timeout = 50"  # after one of a group waited in vain: the group holds locks of its own
+WAITED = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 OVERTAKEN = Unavailable("another dispatcher came first")
 HURRIED_LOCK_MS = 50  # for HURRY_S after one operation waited for a lock in vain
 HURRY_S = IDLE_MS / 1000  # so long a dispatcher that was stopped may hold its locks
@@ -104,8 +121,9 @@ class Session:
         except Again as error:
             raise RunAgain(OVERTAKEN) from error
         except REFUSED as error:
-            self._hurry()
+            self._note_wait(error)
             self._undo(mark, error)
+            self._execute(REST)
             raise cause(error) from error
         except psycopg.Error as error:
             if _is_ours(error):
@@ -252,15 +270,14 @@ class Session:
     def _is_hurried(self) -> bool:
         return time.monotonic() < self._hurried_until
 
-    def _hurry(self) -> None:
-        """From now on; not for longer because of what is refused meanwhile, or a busy row would keep it up for ever."""
-        if not self._is_hurried():
+    def _note_wait(self, error: psycopg.Error) -> None:
+        """Hurry after a wait in vain; what is refused meanwhile does not prolong it, or a busy row would keep it up."""
+        if isinstance(error, WAITED) and not self._is_hurried():
             self._hurried_until = time.monotonic() + HURRY_S
 
     def _failure(self, error: psycopg.Error) -> GroupFailed:
-        if isinstance(error, WAITED):
-            self._hurry()
-        if isinstance(error, (*BY_CHANCE, *REFUSED)):
+        self._note_wait(error)
+        if isinstance(error, PASSING):
             return RunAgain(cause(error))
         if isinstance(error, AWAY) and not isinstance(error, psycopg.errors.DiskFull):
             if self._db is not None:
