@@ -1,6 +1,6 @@
 """Taskmill beside its peers, in turns in one run: no-op tasks submitted at once, and one at a time on idle workers.
 
-    python benchmarks/compare.py [--tasks 10000] [--singles 200] [--rounds 3] [--systems taskmill huey …]
+    python benchmarks/compare.py [--tasks 10000] [--singles 200] [--rounds 5] [--systems taskmill huey …]
 
 The peers are installed from PyPI into an environment of their own (`--venv`), where they are not yet; Redis is the
 system's (apt-get install redis-server), PostgreSQL that of the tests. A round starts each system anew, with two
@@ -154,7 +154,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--singles", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--venv", type=Path, default=VENV)
     options = parser.parse_args()
