@@ -385,6 +385,24 @@ def test_lease_is_not_taken_back_from_what_came_between_elsewhere(
     recount(other)
 
 
+def test_lease_of_a_dispatcher_that_stood_still_begins_when_it_was_taken(
+    mills: list[Mill], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops in the middle of a claim; meanwhile the other one leases the same task and ends that lease."""
+    one, other = mills
+    one.one()
+
+    def meanwhile() -> None:
+        other.lease("bob")
+        other.expire()
+
+    interrupted(one, "queue_settings", meanwhile, monkeypatch, start=lambda then: then())
+    lease = one.lease("ann")
+    row = other.row(lease.task_id)
+    assert (lease.attempt, row.started_at) == (2, clock.now().wall)
+    assert not other.reap()
+
+
 def test_claim_is_not_repeated_with_a_lease_that_has_just_ended(
     mills: list[Mill], monkeypatch: pytest.MonkeyPatch
 ) -> None:

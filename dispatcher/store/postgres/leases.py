@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from dispatcher.clock import Now
+from dispatcher.clock import Clock, Now
 from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, Outcome, State, TaskRow
 from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.heads import Heads, Place
@@ -59,6 +59,7 @@ class LeaseOps(Tally, Statements):
     """The part of the transaction that touches leases."""
 
     now: Now
+    _clock: Clock
     counts: Counts
     heads: Heads
     finished: list[int]
@@ -85,6 +86,7 @@ class LeaseOps(Tally, Statements):
             self.heads.forget()  # what is spared, or was one too many, is to be found again
         if not ids:
             return []
+        self.now = self._clock.now()  # whoever stood still before it had them locked begins no lease in the past
         granted: list[Granted] = []
         while ids and room > 0:
             now = max(1, min(room, STEP_CHARS) // self._largest)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from dispatcher.clock import Clock, Now
+from dispatcher.clock import Clock
 from dispatcher.errors import OutcomeUnknown, Unavailable
 from dispatcher.store.postgres.again import Again
 from dispatcher.store.postgres.clock import NOW, DatabaseClock
@@ -256,7 +256,7 @@ class Session:
         """The connection, outside of any transaction; a new one when the last is gone."""
         if self._db is None or self._db.closed:
             self._db = connect(self._given)
-            self._tx = PostgresTx(self._db, Now(0, 0), self.watchdog)
+            self._tx = PostgresTx(self._db, self._clock, self.watchdog)
         return self._db
 
     def _begin_spell(self, db: psycopg.Connection) -> None:

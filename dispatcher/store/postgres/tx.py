@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from dispatcher.clock import Now
+from dispatcher.clock import Clock, Now
 from dispatcher.model import FINAL, Instance, Lane, NewTask, Progress, State, TaskRow
 from dispatcher.store.postgres.again import Again
 from dispatcher.store.postgres.attempts import AttemptOps
@@ -69,8 +69,9 @@ SPELL_IS_OVER_MS = 3_600_000
 class PostgresTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
     """One operation after another inside the writer's transaction (the contract is `store/base.py`)."""
 
-    def __init__(self, db: psycopg.Connection, now: Now, watchdog: Watchdog) -> None:
-        self.db, self.now, self._watchdog = db, now, watchdog
+    def __init__(self, db: psycopg.Connection, clock: Clock, watchdog: Watchdog) -> None:
+        self.db, self._clock, self._watchdog = db, clock, watchdog
+        self.now = clock.now()
         self.finished: list[int] = []
         self.counts, self.heads = Counts(self._ask_for_lanes), Heads()
         self.touched, self.wakes, self._settings, self._in_hand = Touched(), {}, None, {}
