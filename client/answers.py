@@ -68,6 +68,8 @@ class Answer:
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
+            if isinstance(error.__context__, (KeyboardInterrupt, SystemExit)):  # a signal came within one of `on_…`
+                raise error.__context__ from None
             if not self.whole:
                 raise Malformed(str(error)) from error
             self.keep_alive = False  # something stands behind it: whatever that is, it answers nothing of ours

@@ -58,6 +58,21 @@ def fed(text: bytes, size: int) -> tuple[Parsed, bytes]:
     return answer, b"".join(parts)
 
 
+@pytest.mark.parametrize(
+    "place", ["on_message_begin", "on_header", "on_headers_complete", "on_body", "on_message_complete"]
+)
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_a_signal_amid_an_answer_is_no_bad_answer(
+    place: str, end: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise end
+
+    monkeypatch.setattr(Parsed, place, interrupted)
+    with pytest.raises(end):
+        Parsed().feed(WHOLE["length"])
+
+
 @contextmanager
 def peer(serve: Callable[[socket.socket], None], tls: bool = False) -> Iterator[str]:
     """The URL of one who does this with the first connection; when the client goes away, that is all right."""
