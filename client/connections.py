@@ -115,7 +115,7 @@ class Unanswered(set["Connection"]):
 class Connection:
     """An open socket and the exchanges on it, one after the other.
 
-    While it waits for an answer it stands in `unanswered`.
+    While it sends, and waits for an answer, it stands in `unanswered`.
     """
 
     def __init__(self, sock: socket.socket, unanswered: Unanswered) -> None:
@@ -128,13 +128,18 @@ class Connection:
     def ask(self, request: Request, timeout: float) -> Answer:
         """The answer, of which the head is there at least. `timeout` is in seconds, for each piece that is sent and
         for the whole answer. Raises Stale, Malformed or OSError, and is closed then."""
+        self._unanswered.add(self)  # before it is sent: who has it by then may have answered others already
         try:
+            if self._unanswered.over:  # looked at after the line above, so that either we see it or it sees us
+                self.give_up()
             sent = self._send(request, timeout)
             self._deadline = time.monotonic() + timeout
             answer = self._answer()
         except BaseException:
             self.close()
             raise
+        finally:
+            self._unanswered.discard(self)
         self._kept, answer.keep_alive = True, answer.keep_alive and sent
         return answer
 
@@ -168,25 +173,21 @@ class Connection:
             for piece in request.pieces():
                 self._sock.sendall(piece)
         except OSError as error:
-            if not isinstance(error, _ENDED) and error.errno != errno.EPROTOTYPE:  # macOS, while a socket is closed
+            ended = self._given_up or isinstance(error, _ENDED)
+            if not ended and error.errno != errno.EPROTOTYPE:  # macOS, while a socket is closed
                 raise
             return False
         return True
 
     def _answer(self) -> Answer:
         answer = Answer()
-        self._unanswered.add(self)
         try:
-            if self._unanswered.over:  # looked at after the line above, so that either we see it or it sees us
-                self.give_up()
             while not answer.headed:
                 self.receive(answer)
         except OSError as error:
             if self._given_up or (self._kept and not answer.begun and isinstance(error, ConnectionError)):
                 raise Stale(str(error)) from error
             raise
-        finally:
-            self._unanswered.discard(self)
         return answer
 
     def _left(self) -> float:

@@ -13,6 +13,7 @@ import pytest
 from scripted_server import HANG_UP, SILENCE, Answer, Server, reply, success
 
 from client import failover
+from client.connections import Connection
 from client.errors import BadReply, NoneAnswered, Refused, Unreachable
 from client.failover import Failover, connect
 from client.transport import Transport
@@ -314,6 +315,25 @@ def test_renew_gives_up_what_waits_elsewhere_and_repeats_what_waits_here(farm: F
     farm.line.renew()
     assert here.result(4) == "here"
     assert elsewhere.result(4) == "third"
+
+
+def test_renew_repeats_what_is_just_being_sent(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its dispatcher has it, and the caller has not begun to wait."""
+    farm.script([SILENCE, success("here")])
+    sent, renewed, send = threading.Event(), threading.Event(), Connection._send
+
+    def send_slowly(*args: Any) -> bool:
+        answer = send(*args)
+        sent.set()
+        renewed.wait(5)
+        return answer
+
+    monkeypatch.setattr(Connection, "_send", send_slowly)
+    here = farm.begin("/heartbeat")
+    assert sent.wait(5)
+    farm.line.renew()
+    renewed.set()
+    assert here.result(4) == "here"
 
 
 def test_renew_gives_up_what_waits_at_one_that_refused_others(farm: Farm) -> None:
