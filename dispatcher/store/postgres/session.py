@@ -59,11 +59,6 @@ OVERTAKEN = Unavailable("another dispatcher came first")
 HURRY_S = IDLE_MS / 1000  # after a deadlock or a wait in vain: so long a dispatcher that was stopped may hold its locks
 HURRIED = "SET LOCAL lock_timeout = 200"  # meanwhile: longer than others take to commit, shorter than a deadlock
 REST = "SET LOCAL lock_timeout = 50"  # after one of a group waited in vain: the group holds locks of its own
-WAITED = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
-OVERTAKEN = Unavailable("another dispatcher came first")
-HURRIED_LOCK_MS = 50  # for HURRY_S after one operation waited for a lock in vain
-HURRY_S = IDLE_MS / 1000  # so long a dispatcher that was stopped may hold its locks
-HURRIED = f"SET LOCAL lock_timeout = {HURRIED_LOCK_MS}"
 
 
 class Session:
