@@ -80,6 +80,15 @@ def test_imports_go_one_way(path: Path) -> None:
     assert not strangers, f"{_module(path)} imports {strangers}"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=_module)
+def test_a_constant_is_set_once(path: Path) -> None:
+    """No linter minds a second one further down, which silently is the one that counts."""
+    targets = [target for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
+               for target in node.targets]  # fmt: skip
+    names = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+    assert [name for name in names if names.count(name) > 1] == []
+
+
 def test_rules_know_no_sql_and_no_flask() -> None:
     for path in (ROOT / "dispatcher" / "queue").rglob("*.py"):
         assert not re.search(r"^\s*(import|from) (flask|apsw|sqlite3|psycopg)", path.read_text(), re.M), path
