@@ -25,25 +25,27 @@ def rfc3339(moment: datetime | str) -> str:
     return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
-def task_text(task: Mapping[str, Any], key: str) -> str:
-    """One task as JSON text, under its own idempotency_key or else `key`; absent and None are one."""
+def task_text(task: Mapping[str, Any], key: str | None) -> str:
+    """One task as JSON text, under its own idempotency_key or else `key`, if any; absent and None are one."""
     fields = {name: value for name, value in task.items() if value is not None}
-    fields.setdefault("idempotency_key", key)
+    if key is not None:
+        fields.setdefault("idempotency_key", key)
     fields.setdefault("task_data", {})
     if "run_at" in fields:
         fields["run_at"] = rfc3339(fields["run_at"])
     return json_profile.dump(fields)
 
 
-def bulk_bodies(tasks: Iterable[Mapping[str, Any]], key: str) -> Iterator[bytes]:
+def bulk_bodies(tasks: Iterable[Mapping[str, Any]], key: str | None) -> Iterator[bytes]:
     """Bodies of `POST /submit-tasks`, each within both limits; a single larger task goes alone.
 
-    Keys are `<key>-<index>`: those of one call lie side by side in the dispatcher's index.
+    Each carries a key of its own, new every time. With a `key` every task is named instead, `<key>-<index>`: then a
+    later call may cut its requests elsewhere, or have more tasks at its end. That costs a row for each of them.
     """
     batch: list[bytes] = []
     size = 0
     for index, task in enumerate(tasks):
-        text = task_text(task, f"{key}-{index}").encode("utf-8")
+        text = task_text(task, None if key is None else f"{key}-{index}").encode("utf-8")
         if batch and (len(batch) == MAX_TASKS or size + len(text) > MAX_BYTES):
             yield _body(batch)
             batch, size = [], 0
@@ -54,4 +56,4 @@ def bulk_bodies(tasks: Iterable[Mapping[str, Any]], key: str) -> Iterator[bytes]
 
 
 def _body(batch: list[bytes]) -> bytes:
-    return b'{"tasks":[' + b",".join(batch) + b"]}"
+    return b'{"tasks":[%s],"idempotency_key":"%s"}' % (b",".join(batch), new_key().encode())

@@ -120,7 +120,7 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
         A task is a dict of the fields of `POST /submit-task`. Each request is stored whole or not at all; after an
         error those that were yielded stay. With an `idempotency_key` the whole call can be repeated without harm.
         """
-        for body in bodies.bulk_bodies(tasks, idempotency_key or bodies.new_key()):
+        for body in bodies.bulk_bodies(tasks, idempotency_key):
             yield list(self._call("POST", "/submit-tasks", body, timeout=_BULK_TIMEOUT)["task_ids"])
 
     def task(self, task_id: int) -> Task:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
+from client.bodies import new_key
 from client.client import Client
 from client.errors import Refused, StillOpen
 from client.running import Named, Recorder, Run, attempt, loaded, round_trip
@@ -106,7 +107,7 @@ class _Inline:
 
     def _submit(self, fields: dict[str, Any]) -> dict[str, Any]:
         self._check(fields)
-        key, text = fields["idempotency_key"], dump(fields)
+        key, text = fields.get("idempotency_key") or new_key(), dump(fields)
         before, task_id = self._keys.setdefault(key, (text, len(self._tasks) + 1))
         if before != text:
             raise Refused(409, "conflict", "idempotency_key: it was used with another body")

@@ -1,5 +1,6 @@
 """Submit: tasks come in once, whatever their sender repeats (DESIGN mechanism 4)."""
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,11 +36,46 @@ class Submission(NamedTuple):
     unique_for_ms: int | None = None  # None: while the twin is unfinished
 
 
+class Name(NamedTuple):
+    """What a bulk submit is called as a whole; `digest` tells two bodies under one key apart."""
+
+    key: str
+    digest: bytes
+
+
 class Submitted(NamedTuple):
     """The task id of each submission, in order; `created` is False where it is that of a twin."""
 
     ids: list[int]
     created: list[bool]
+
+    @classmethod
+    def anew(cls, first: int, number: int) -> "Submitted":
+        """So many new tasks, whose ids follow one another."""
+        return cls(list(range(first, first + number)), [True] * number)
+
+
+def submit_once(
+    tx: Tx, name: Name, submissions: Sequence[Submission], terms: Terms, defaults: Defaults = NOTHING
+) -> Submitted:
+    """Store what is new, unless it was done under this name; one row remembers that. Raises KeyConflict.
+
+    The row has the first id. Where the answer does not follow from that, it stands behind the digest as JSON.
+    """
+    known = tx.known_keys([name.key]).get(name.key)
+    if known is not None:
+        return _repeated(name, *known, len(submissions))
+    made = submit(tx, submissions, terms, defaults)
+    usual = made == Submitted.anew(made.ids[0], len(made.ids))
+    tx.remember_keys([(name.key, made.ids[0], name.digest + (b"" if usual else json.dumps(made).encode()))])
+    return made
+
+
+def _repeated(name: Name, first: int, remembered: bytes, number: int) -> Submitted:
+    digest, answer = remembered[: len(name.digest)], remembered[len(name.digest) :]
+    if digest != name.digest:
+        raise KeyConflict(name.key)
+    return Submitted(*json.loads(answer)) if answer else Submitted.anew(first, number)
 
 
 def submit(tx: Tx, submissions: Sequence[Submission], terms: Terms, defaults: Defaults = NOTHING) -> Submitted:

@@ -146,6 +146,9 @@ class SubmitTasks(Strict):
     """Many tasks, all or none."""
 
     tasks: list[SubmitTask] = Field(min_length=1, max_length=10_000)
+    idempotency_key: Key | None = Field(
+        None, description="of the request: the same key with the same body submits once"
+    )
 
 
 class TaskIds(Strict):

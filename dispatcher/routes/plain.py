@@ -6,7 +6,7 @@ A list is first looked at as if all in it were plain. One that is not says so, a
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from dispatcher.config import TEN_YEARS
 from dispatcher.routes.models import Key, LeaseId, Name, TaskId
@@ -18,7 +18,7 @@ class PlainTask(TypedDict):
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]  # as pydantic asks for it
     task_type: Name
     task_data: dict[str, Any]
-    idempotency_key: Key
+    idempotency_key: NotRequired[Key]
 
 
 class PlainOutcome(TypedDict):
@@ -33,5 +33,13 @@ class PlainOutcome(TypedDict):
     run_seconds: Annotated[float, Field(ge=0, le=TEN_YEARS)]
 
 
-TASKS = TypeAdapter(Annotated[list[PlainTask], Field(min_length=1, max_length=10_000, fail_fast=True)])
+class PlainSubmit(TypedDict):
+    """A bulk submit whose tasks are all plain."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]  # as pydantic asks for it
+    tasks: Annotated[list[PlainTask], Field(min_length=1, max_length=10_000, fail_fast=True)]
+    idempotency_key: NotRequired[Key]
+
+
+BULK = TypeAdapter(PlainSubmit)
 OUTCOMES = TypeAdapter(Annotated[list[PlainOutcome], Field(fail_fast=True)])

@@ -11,11 +11,12 @@ from dispatcher.config import TASK_DATA_LIMIT
 from dispatcher.errors import Invalid, TooLarge, WebhooksOff
 from dispatcher.queue import Queue
 from dispatcher.queue.options import Options
-from dispatcher.queue.submit import Submission
+from dispatcher.queue.submit import Name, Submission
 from dispatcher.routes import body, plain, show
 from dispatcher.routes.direct import Direct
 from dispatcher.routes.models import SubmitTask, SubmitTasks
 
+DIGEST_BYTES = 16
 PLAIN = plain.PlainTask.__annotations__.keys()  # the fields of most tasks
 
 
@@ -42,15 +43,17 @@ def blueprint(queue: Queue, direct: Direct) -> Blueprint:
         value = body.parse_object(sent)
         if all_plain := _all_plain(value):
             wanted = [
-                _plain_submission(queue, t["task_type"], t["task_data"], t["idempotency_key"], f"tasks[{n}].task_data")
+                _plain_submission(
+                    queue, t["task_type"], t["task_data"], t.get("idempotency_key"), f"tasks[{n}].task_data"
+                )
                 for n, t in enumerate(all_plain)
             ]
-            ids, _ = queue.submitted(wanted)
+            ids, _ = queue.submitted(wanted, _name(value.get("idempotency_key"), sent))
             return show.success({"task_ids": ids, "count": len(ids)}, 201)
-        asked = body.validate(SubmitTasks, value).tasks
-        wanted = [submission_of(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked)]
-        ids, created = queue.submitted(wanted)
-        unique = {"created": created} if any(task.unique_key is not None for task in asked) else {}
+        asked = body.validate(SubmitTasks, value)
+        wanted = [submission_of(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked.tasks)]
+        ids, created = queue.submitted(wanted, _name(asked.idempotency_key, sent))
+        unique = {"created": created} if any(task.unique_key is not None for task in asked.tasks) else {}
         return show.success({"task_ids": ids, "count": len(ids), **unique}, 201)
 
     return views
@@ -58,12 +61,15 @@ def blueprint(queue: Queue, direct: Direct) -> Blueprint:
 
 def _all_plain(value: dict[str, Any]) -> list[plain.PlainTask] | None:
     """The tasks of a bulk submit, if all of them are plain."""
-    if value.keys() != {"tasks"}:
-        return None
     try:
-        return plain.TASKS.validate_python(value["tasks"])
+        return plain.BULK.validate_python(value)["tasks"]
     except ValidationError:
         return None
+
+
+def _name(key: str | None, sent: bytes) -> Name | None:
+    """What a bulk submit is called, and what its repeat must look like to the byte."""
+    return None if key is None else Name(key, hashlib.blake2b(sent, digest_size=DIGEST_BYTES).digest())
 
 
 def _plain_submission(
@@ -148,4 +154,4 @@ def _digest(asked: SubmitTask, data: str) -> bytes:
 
 
 def _hashed(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()

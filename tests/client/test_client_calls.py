@@ -29,7 +29,7 @@ def stored(path: str, fields: Any) -> Any:
     """The answer to a submit of one or many."""
     if path == "/submit-task":
         return {"task_id": 1, "task_type": fields["task_type"], "status": "pending", "max_attempts": 3}
-    ids = [int(task["idempotency_key"].rpartition("-")[2]) for task in fields["tasks"]]
+    ids = [task["task_data"].get("n", 0) for task in fields["tasks"]]
     return {"task_ids": ids, "count": len(ids)}
 
 
@@ -96,12 +96,27 @@ def test_data_that_is_not_json_is_refused_with_its_path() -> None:
 def test_many_are_split_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MAX_TASKS", 10)
     transport = FakeTransport(submit_tasks=stored)
-    assert client(transport).submit_many({"task_type": "noop"} for _ in range(25)) == list(range(25))
+    tasks = ({"task_type": "noop", "task_data": {"n": n}} for n in range(25))
+    assert client(transport).submit_many(tasks) == list(range(25))
     sent = transport.bodies("/submit-tasks")
     assert [len(body["tasks"]) for body in sent] == [10, 10, 5]
-    keys = [task["idempotency_key"] for body in sent for task in body["tasks"]]
-    assert len({key.rpartition("-")[0] for key in keys}) == 1
-    assert sent[0]["tasks"][0]["task_data"] == {}
+    assert len({body["idempotency_key"] for body in sent}) == 3
+    assert sent[0]["tasks"][0] == {"task_type": "noop", "task_data": {"n": 0}}
+
+
+def test_many_without_data_have_none() -> None:
+    transport = FakeTransport(submit_tasks=stored)
+    client(transport).submit_many([{"task_type": "noop", "priority": None}])
+    assert transport.bodies("/submit-tasks")[0]["tasks"] == [{"task_type": "noop", "task_data": {}}]
+
+
+def test_a_users_key_names_each_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that another call may cut its requests elsewhere, and have more at its end."""
+    monkeypatch.setattr(bodies, "MAX_TASKS", 2)
+    transport = FakeTransport(submit_tasks=stored)
+    client(transport).submit_many([{"task_type": "noop"}] * 3, idempotency_key="order")
+    sent = transport.bodies("/submit-tasks")
+    assert [task["idempotency_key"] for body in sent for task in body["tasks"]] == ["order-0", "order-1", "order-2"]
 
 
 def test_many_are_split_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +124,7 @@ def test_many_are_split_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [{"task_type": "noop", "task_data": {"text": "é" * size}} for size in (100, 100, 100, 3000, 1)]
     sent = list(bodies.bulk_bodies(tasks, "k"))
     assert [len(json.loads(body)["tasks"]) for body in sent] == [3, 1, 1]
-    assert max(len(sent[0]), len(sent[2])) <= 1000 + len('{"tasks":[]}')
+    assert max(len(sent[0]), len(sent[2])) <= 1000 + len('{"tasks":[],"idempotency_key":"0123456789abcdef"}')
 
 
 def test_the_default_limits_hold() -> None:

@@ -282,6 +282,9 @@ FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ("/submit-task", {"run_at": "2026-11-22T09:00:00Z"}, "delay_seconds"),  # not both
     *(("/submit-task", {"delay_seconds": None, "run_at": moment}, "run_at") for moment in BAD_MOMENTS),
     ("/submit-tasks", {"tasks": []}, "tasks"),
+    ("/submit-tasks", {"idempotency_key": ""}, "idempotency_key"),
+    ("/submit-tasks", {"idempotency_key": "k" * 129}, "idempotency_key"),
+    ("/submit-tasks", {"idempotency_key": 1}, "idempotency_key"),
     ("/submit-tasks", {"tasks": [{"task_type": "noop"}] * 10_001}, "tasks"),
     ("/submit-tasks", {"tasks": [{"task_type": "noop"}, {"task_type": "noop", "odd": 1}]}, "tasks[1].odd"),
     ("/submit-tasks", {"tasks": [{"task_type": "noop"}, {}]}, "tasks[1].task_type"),

@@ -370,6 +370,26 @@ def test_an_idempotency_key_submits_once(api: Api) -> None:
     assert api.rows()["tasks"] == 1
 
 
+def test_a_request_of_many_with_a_key_submits_once(api: Api) -> None:
+    body = {"tasks": [{"task_type": "a"}, {"task_type": "b", "priority": 1}], "idempotency_key": "k"}
+    first = api.post("/submit-tasks", body)
+    assert (first.status, first.data) == (201, {"task_ids": [1, 2], "count": 2})
+    assert api.post("/submit-tasks", body).data == first.data
+    for other in ({"tasks": body["tasks"][:1]}, {"tasks": [*body["tasks"], {"task_type": "c"}]}):
+        reply = api.post("/submit-tasks", body | other)
+        assert (reply.status, reply.json["code"]) == (409, "conflict")
+        assert reply.fault.startswith("idempotency_key: ")
+    assert api.rows()["tasks"] == 2
+
+
+def test_a_request_says_again_which_tasks_were_new(api: Api) -> None:
+    twins = [{"task_type": "a", "unique_key": "u"}] * 2
+    first = api.post("/submit-tasks", {"tasks": twins, "idempotency_key": "k"})
+    assert first.data == {"task_ids": [1, 1], "count": 2, "created": [True, False]}
+    api.post("/cancel-tasks", {"task_ids": [1]})
+    assert api.post("/submit-tasks", {"tasks": twins, "idempotency_key": "k"}).data == first.data
+
+
 # -- heartbeats --
 
 

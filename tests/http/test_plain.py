@@ -41,7 +41,9 @@ def test_one_that_is_not_plain_harms_no_other() -> None:
 
 def test_what_is_plain_takes_the_short_way() -> None:
     assert len(plain.OUTCOMES.validate_python([OUTCOME] * 3)) == 3
-    assert len(plain.TASKS.validate_python([{"task_type": "t", "task_data": {}, "idempotency_key": "k"}] * 3)) == 3
+    for key in ({}, {"idempotency_key": "k"}):
+        named = {"tasks": [{"task_type": "t", "task_data": {}, **key}] * 3, **key}
+        assert plain.BULK.validate_python(named) == named
 
 
 def test_a_submit_is_the_same_by_itself_and_in_a_batch(api: Api) -> None:

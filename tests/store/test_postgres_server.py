@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from postgres_server import PostgresServer, Schemas, running
-from store_kit import PATIENCE, FakeClock, Later, Mill, name, race, until
+from store_kit import PATIENCE, FakeClock, Later, Mill, held_up, name, race, until
 from test_postgres_faults import BACK_WITHIN_S, Client
 
 from dispatcher.clock import SystemClock
@@ -137,7 +137,6 @@ def test_lock_of_a_stranger_delays_one_report_only(url: str, mill: Mill) -> None
 def test_only_the_first_of_a_group_waits_for_a_stranger(url: str, mill: Mill) -> None:
     mill.submit(5)
     leases = mill.claim(max_tasks=5).tasks
-    opened = threading.Event()
 
     def write_and_raise(tx: Tx) -> None:
         tx.register_types({"x": None})
@@ -145,14 +144,12 @@ def test_only_the_first_of_a_group_waits_for_a_stranger(url: str, mill: Mill) ->
 
     with psycopg.connect(url) as stranger:
         stranger.execute("SELECT 1 FROM tasks FOR UPDATE")
-        first = Later(lambda: mill.store.write(lambda tx: opened.wait(PATIENCE)))
-        rest = [Later(lambda: mill.store.write(write_and_raise))]
-        rest += [Later(lambda lease=lease: mill.succeed(lease)) for lease in leases]  # type: ignore[misc]
-        until(lambda: mill.store._writer._calls.qsize() == len(rest))  # type: ignore[attr-defined]
-        began = time.monotonic()
-        opened.set()
-        first.answer()
-        for one in rest:
+        with held_up(mill.store):
+            group = [Later(lambda: mill.store.write(write_and_raise))]
+            group += [Later(lambda lease=lease: mill.succeed(lease)) for lease in leases]  # type: ignore[misc]
+            until(lambda: mill.store._writer._calls.qsize() == len(group))  # type: ignore[attr-defined]
+            began = time.monotonic()
+        for one in group:
             with pytest.raises((Unavailable, ZeroDivisionError)):
                 one.answer()
         assert time.monotonic() - began < 2 * connecting.LOCK_MS / 1000

@@ -29,7 +29,7 @@ from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.waker import Waker
 from dispatcher.model import State
 from dispatcher.queue.report import Verdict
-from dispatcher.queue.submit import Submission
+from dispatcher.queue.submit import Name, Submission
 from dispatcher.store.postgres import PostgresStore
 from dispatcher.store.postgres import session as session_module
 from dispatcher.store.postgres.connecting import parameters
@@ -124,6 +124,25 @@ def test_submits_of_a_key_at_once_make_one_task(mills: list[Mill]) -> None:
         assert len({tuple(sorted(ids)) for ids in answers}) == 1
     assert len(mills[0].all_tasks()) == 2 * ROUNDS
     recount(mills[0])
+
+
+def test_repeats_of_a_request_at_once_get_the_same_tasks(mills: list[Mill]) -> None:
+    tasks = [Submission("noop", "{}")] * 20
+    for request in [Name(f"request {n}", b"digest") for n in range(20)]:
+        one, other = race(*[lambda m=m, request=request: m.queue.submitted(tasks, request) for m in mills])
+        assert one == other
+    assert len(mills[0].all_tasks()) == 400
+
+
+def test_a_request_beside_those_of_another_dispatcher_is_answered_again(mills: list[Mill]) -> None:
+    """Ids of two dispatchers may be mixed: its own need not follow one another."""
+    tasks = [Submission("noop", "{}")] * 500
+    first = race(
+        *[lambda m=m, n=n: m.queue.submitted(tasks, Name(n, b"digest")) for m, n in zip(mills, "ab", strict=True)]
+    )
+    again = [mills[0].queue.submitted(tasks, Name(n, b"digest")) for n in "ab"]
+    assert again == first
+    assert len({*first[0].ids, *first[1].ids}) == 1000
 
 
 def test_new_lanes_at_once_are_one_lane(mills: list[Mill]) -> None:

@@ -13,7 +13,7 @@ from store_kit import DAY, HOUR, FakeClock, MakeStore, Mill, StoreKind
 from dispatcher.errors import BacklogFull, KeyConflict
 from dispatcher.model import State
 from dispatcher.queue import queues
-from dispatcher.queue.submit import Submission
+from dispatcher.queue.submit import Name, Submission, Submitted
 from dispatcher.store.base import Store, Tx
 
 
@@ -64,6 +64,68 @@ def test_lane_of_a_failed_submit_can_be_made_again(mill: Mill) -> None:
         mill.queue.submit([Submission("rare", "{}"), keyed("k", b"different")])
     task_id = mill.one(task_type="rare")
     assert mill.lease(task_types=["rare"]).task_id == task_id
+
+
+REQUEST = Name("request", b"its sixteen char")
+THREE = [Submission("noop", "{}") for _ in range(3)]
+
+
+def test_a_named_request_stores_its_tasks_once(mill: Mill) -> None:
+    first = mill.queue.submitted(THREE, REQUEST)
+    between = mill.one()
+    assert mill.queue.submitted(THREE, REQUEST) == first == Submitted(first.ids, [True] * 3)
+    assert len({*first.ids, between}) == len(mill.all_tasks()) == 4
+    assert mill.counts()["default", "noop"]["pending"] == 4
+
+
+def test_a_named_request_of_one_is_stored_once(mill: Mill) -> None:
+    assert mill.queue.submitted(THREE[:1], REQUEST) == mill.queue.submitted(THREE[:1], REQUEST)
+    assert len(mill.all_tasks()) == 1
+
+
+def test_the_name_of_a_request_costs_one_row(mill: Mill) -> None:
+    ids = mill.queue.submitted(THREE, REQUEST).ids
+    known = mill.store.write(lambda tx: tx.known_keys([REQUEST.key]))
+    assert known == {REQUEST.key: (ids[0], REQUEST.digest)}
+
+
+@pytest.mark.parametrize("submissions", [THREE, THREE[:2], [keyed("own")]], ids=["same", "fewer", "keyed"])
+def test_another_body_under_a_requests_name_conflicts(mill: Mill, submissions: list[Submission]) -> None:
+    mill.queue.submitted(THREE, REQUEST)
+    with pytest.raises(KeyConflict, match="'request'"):
+        mill.queue.submitted(submissions, REQUEST._replace(digest=b"another of them."))
+    assert len(mill.all_tasks()) == 3
+
+
+def test_the_names_of_tasks_and_of_requests_do_not_mix(mill: Mill) -> None:
+    mill.queue.submitted(THREE, REQUEST)
+    mill.queue.submit([keyed("task")])
+    with pytest.raises(KeyConflict):
+        mill.queue.submit([keyed(REQUEST.key)])
+    with pytest.raises(KeyConflict):
+        mill.queue.submitted(THREE, Name("task", REQUEST.digest))
+    assert len(mill.all_tasks()) == 4
+
+
+def test_the_repeat_of_a_request_is_answered_like_it_whatever_became_of_twins(mill: Mill) -> None:
+    """Its ids do not follow one another, and one of them is not new."""
+    mill.queue.submit([keyed("old")])
+    twin = mill.one(unique_key="u")
+    mixed = [Submission("noop", "{}"), Submission("noop", "{}", unique_key="u"), keyed("old"), *THREE]
+    first = mill.queue.submitted(mixed, REQUEST)
+    assert (first.ids[1], first.created) == (twin, [True, False, True, True, True, True])
+    mill.queue.cancel([twin])
+    assert mill.queue.submitted(mixed, REQUEST) == first
+    assert len(mill.all_tasks()) == 6
+
+
+@pytest.mark.parametrize(("age", "known"), [(DAY - 1000, True), (DAY + 1000, False)])
+def test_a_requests_name_outlives_its_pruned_tasks_to_24_hours(mill: Mill, age: int, known: bool) -> None:
+    first = mill.queue.submitted(THREE, REQUEST)
+    mill.queue.cancel(first.ids)
+    mill.clock.forward(age / 1000)
+    assert mill.prune() == 3
+    assert (mill.queue.submitted(THREE, REQUEST) == first) is known
 
 
 def test_key_is_known_after_completion(mill: Mill) -> None:

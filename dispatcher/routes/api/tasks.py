@@ -173,7 +173,8 @@ OPERATIONS = (
     Operation(
         "post", "/submit-tasks", models.SubmitTasks, SubmittedMany, "Submit up to 10,000 tasks, all or none",
         "One transaction. Ids stand in the order of the tasks; with a `unique_key` among them `created` says of each "
-        "whether it is new. A fault is named with its place, like `tasks[3].task_type`.",
+        "whether it is new. The same bytes under the same `idempotency_key` are answered as they were the first time. "
+        "A fault is named with its place, like `tasks[3].task_type`.",
         {"task_ids": [1, 2], "count": 2}, {"tasks": [PRIME, {"task_type": "noop"}]}, 201,
         errors=(errors.KeyConflict, errors.BacklogFull, errors.Unsupported),
     ),

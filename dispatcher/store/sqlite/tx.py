@@ -29,10 +29,6 @@ INSERT = """INSERT INTO tasks (lane_id, state, ready, held, priority, run_at, ma
     SELECT ?, 'pending', ?, ?, ?, ?, ?, ?, ?, value FROM carray(?)"""
 KNOWN_KEYS = """SELECT idempotency_key, task_id, digest FROM carray(?)
     CROSS JOIN idempotency_keys ON idempotency_key = value"""
-# columns of fixed width before the key: the id, the digest in hexadecimal
-REMEMBER_KEYS = """INSERT INTO idempotency_keys (idempotency_key, task_id, digest, created_at)
-    SELECT substr(value, 81), CAST(substr(value, 1, 16) AS INTEGER), unhex(substr(value, 17, 64), ' '), ?
-    FROM carray(?)"""
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 
 
@@ -130,9 +126,8 @@ class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
 
     def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
         """Bind idempotency keys."""
-        if uses:
-            packed = [f"{task_id:16d}{digest.hex():<64}{key}" for key, task_id, digest in uses]
-            self.db.execute(REMEMBER_KEYS, (self.now.wall, arrays.texts(packed)))
+        sql = "INSERT INTO idempotency_keys (idempotency_key, task_id, digest, created_at) VALUES (?, ?, ?, ?)"
+        self.db.executemany(sql, [(*use, self.now.wall) for use in uses])
 
     # instances
     def instance(self, instance_id: str) -> Instance | None:
