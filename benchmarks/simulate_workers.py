@@ -6,7 +6,7 @@ A discrete-event model, fed with the costs that `costs.py` measured here. A disp
 requests that have come in, works on them, commits once for all that wrote, and answers. A database is a number of
 cores that the commits of its dispatchers queue for. Workers with two children each beat every 30 s at a moment of their
 own, renew the claim that waits every 25 s, and report what they finished with a claim for the next; short tasks are
-reported together every 0.4 s. All are spread evenly over the dispatchers, so that one shard is simulated: a dispatcher,
+reported together every 0.6 s. All are spread evenly over the dispatchers, so that one shard is simulated: a dispatcher,
 or all those before one database. Workers without tasks renew the claim every 45 s, which before a single dispatcher
 stands for their heartbeats. Tasks come in by requests of 1,000. A core that would get more than a second of work a
 second is overloaded, and nothing is simulated.
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from report import arguments, spread, tell, told
 
-BEAT_S, WAIT_S, IDLE_WAIT_S, CHILDREN, TOGETHER_S, FSYNC_S = 30.0, 25.0, 45.0, 2, 0.4, 0.0004
+BEAT_S, WAIT_S, IDLE_WAIT_S, CHILDREN, TOGETHER_S, FSYNC_S = 30.0, 25.0, 45.0, 2, 0.6, 0.0004
 KINDS = ("heartbeat", "claim", "report")
 GROUP = 500  # requests that share a commit at most
 DEFAULT = Path(__file__).parent / "results"

@@ -32,7 +32,7 @@ from dispatcher.queue.watch import Watchers
 from dispatcher.store.base import Store, Tx
 from dispatcher.store.writer import Serving
 
-GATHER_S = 0.2
+GATHER_S = 0.5
 T = TypeVar("T")
 
 

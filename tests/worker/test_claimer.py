@@ -273,7 +273,7 @@ def test_the_claimer_holds_off_while_reports_bring_all_the_work(bench: Bench, cl
 
 def test_the_claimer_looks_now_and_then_while_the_children_have_enough(bench: Bench, claimer: Claimer) -> None:
     bench.runner.busy = True
-    assert claimer.step() == pytest.approx(0.1)
+    assert claimer.step() == pytest.approx(0.25)
     assert numbers(bench) == []
     bench.runner.busy = False
     claimer.step()

@@ -442,8 +442,8 @@ def test_outcomes_wait_for_company_while_the_children_have_more_to_do(bench: Ben
     bench.runner.capacity, bench.runner.busy = 0, True
     bench.reporter.step()
     report(bench, 1)
-    assert 0 < bench.reporter.step() <= 0.401
-    bench.clock.now += 0.35
+    assert 0 < bench.reporter.step() <= 0.601
+    bench.clock.now += 0.55
     woken: list[int] = []
     bench.reporter.wake = lambda: woken.append(1)
     report(bench, 2)

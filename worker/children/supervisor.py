@@ -54,7 +54,7 @@ from worker.children.process import (
 )
 from worker.model import Outcome, Task
 
-LOOKAHEAD = 0.5
+LOOKAHEAD = 0.75
 BRIEF = 0.005
 MOST_AHEAD = 2000  # two full claims: one runs while the report of the other is answered
 
@@ -145,7 +145,7 @@ class Supervisor:
         self._order(self._crew.renew)
 
     def wanted(self) -> int:
-        """How many more tasks to claim now: for the free children, and half a second of work ahead."""
+        """How many more tasks to claim now: for the free children, and LOOKAHEAD seconds of work."""
         self._check()
         if not self._crew.children and self._crew.failures:
             return 0
