@@ -214,10 +214,12 @@ class Mill:
     def all_tasks(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         after = None
-        while page := self.queue.tasks(TaskFilter(), after, 500):
+        while True:
+            page = self.queue.tasks(TaskFilter(), after, 500)
             found += page
+            if len(page) < 500:
+                return found
             after = page[-1]["task_id"]
-        return found
 
 
 def name(lease: Granted) -> LeaseName:
