@@ -6,7 +6,8 @@ The peers are installed from PyPI into an environment of their own (`--venv`), w
 system's (apt-get install redis-server), PostgreSQL that of the tests. A round starts each system anew, with two
 processes that run tasks, and the settings that made it fastest (`peers/*.py`). What differs is durability: Taskmill,
 Huey and those on PostgreSQL have every submit and result on disk when it is acknowledged; Redis syncs once a second.
-Each ratio is the median over the rounds of that in one round, where the machine is the same.
+Each ratio is the median over the rounds of that in one round, where the machine is the same: before each system a loop
+of pure Python tells how fast it is (`measuring.Pace`).
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import services
+from measuring import Pace
 from report import ROOT, arguments, spread, tell
 
 PEERS = Path(__file__).parent / "peers"
@@ -131,6 +133,7 @@ def figures(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     rates = [one["tasks_per_s"] for one in rounds]
     return {
         "tasks_per_s": statistics.median(rates),
+        "rounds": [(one["tasks_per_s"], one["loop_ms"]) for one in rounds],
         "least_per_s": min(rates),
         "most_per_s": max(rates),
         "enqueue_per_s": statistics.median(one["enqueue_per_s"] for one in rounds),
@@ -164,14 +167,17 @@ def main() -> None:
     with ExitStack() as stack:
         bench = Bench(options, stack)
         rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in options.systems}
+        pace = Pace()
         for turn in range(options.rounds):
             for name in options.systems if turn % 2 == 0 else reversed(options.systems):
-                rounds[name].append(bench.round(name))
-                print(f"round {turn + 1}: {name} {rounds[name][-1]['tasks_per_s']:,.0f} tasks/s", flush=True)
-    show(options, rounds)
+                loop_ms = pace.note()
+                rounds[name].append({**bench.round(name), "loop_ms": loop_ms})
+                rate = rounds[name][-1]["tasks_per_s"]
+                print(f"round {turn + 1}: {name} {rate:,.0f} tasks/s (loop {loop_ms:.0f} ms)", flush=True)
+    show(options, rounds, pace)
 
 
-def show(options: argparse.Namespace, rounds: dict[str, list[dict[str, Any]]]) -> None:
+def show(options: argparse.Namespace, rounds: dict[str, list[dict[str, Any]]], pace: Pace) -> None:
     """A line for each system, and the JSON."""
     of = {name: figures(told) for name, told in rounds.items()}
     against = {name: ratios(rounds["taskmill"], told) for name, told in rounds.items() if "taskmill" in rounds}
@@ -183,7 +189,7 @@ def show(options: argparse.Namespace, rounds: dict[str, list[dict[str, Any]]]) -
             words += f"; Taskmill {times['throughput']:5.1f} x as many, {times['p50']:5.2f} x as long"
         print(words)
     sizes = {"tasks": options.tasks, "singles": options.singles, "rounds": options.rounds}
-    tell("compare", {**sizes, "systems": of, "taskmill_against": against})
+    tell("compare", {**sizes, **pace.told(), "systems": of, "taskmill_against": against})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import statistics
 import time
 
 from handlers.burn_task import rounds_of
+from measuring import Pace
 from report import HANDLERS, ROOT, arguments, tell
 
 from client.testing import LocalCluster
@@ -36,9 +37,15 @@ def main() -> None:
     options = parser.parse_args()
     with LocalCluster(1, options.children, {"TASKS_PATH": str(HANDLERS)}, ROOT) as farm:
         run(farm, options.children, options.children)
-        told = [run(farm, options.tasks, options.children) for _ in range(options.rounds)]
+        pace = Pace()
+        told = []
+        for _ in range(options.rounds):
+            pace.note()
+            told.append(run(farm, options.tasks, options.children))
     sizes = {"tasks": options.tasks, "children": options.children, "rounds": options.rounds}
-    tell("efficiency", {**sizes, "median": statistics.median(told), "least": min(told), "most": max(told)})
+    tell(
+        "efficiency", {**sizes, **pace.told(), "median": statistics.median(told), "least": min(told), "most": max(told)}
+    )
 
 
 if __name__ == "__main__":

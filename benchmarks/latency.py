@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from io import FileIO
 
 from handlers.burn_task import rounds_of
+from measuring import Pace
 from report import HANDLERS, ROOT, arguments, spread, tell
 
 from client import Client
@@ -71,14 +72,24 @@ def main() -> None:
     options = parser.parse_args()
     farm = LocalCluster(1, CHILDREN, {"TASKS_PATH": str(HANDLERS)}, ROOT)
     with farm, (farm.folder / "fsync").open("ab", buffering=0) as file:
+        pace = Pace()
+        pace.note()
         idle, disk = singles(farm.client, options.tasks, file)
+        pace.note()
         awake = statistics.median(fsync_ms(file) for _ in range(FSYNCS))
         began = time.monotonic()
         with load(farm.client.url) as spent:
             busy, _ = singles(farm.client, options.tasks, file)
             took = time.monotonic() - began
         share = sum(spent) / CHILDREN / took
-    told = {"tasks": options.tasks, "fsync_p50_ms": disk, "fsync_back_to_back_p50_ms": awake, **spread(idle)}
+    pace.note()
+    told = {
+        "tasks": options.tasks,
+        **pace.told(),
+        "fsync_p50_ms": disk,
+        "fsync_back_to_back_p50_ms": awake,
+        **spread(idle),
+    }
     tell("latency", {**told, "load_share": share, **{f"busy_{name}": ms for name, ms in spread(busy).items()}})
 
 

@@ -1,11 +1,39 @@
-"""What processes cost: CPU time and memory of a process and all that it started, as Linux tells them."""
+"""What processes cost: CPU time and memory of a process and all that it started, as Linux tells them; and how fast the
+machine is meanwhile."""
 
 import os
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
+LOOP = 300_000
+
+
+class Pace:
+    """How long a loop of pure Python takes, always the same one, from time to time: what others do on the host of a
+    virtual machine may make it half as fast for minutes, and every figure with it."""
+
+    def __init__(self) -> None:
+        self._ms: list[float] = []
+
+    def note(self) -> float:
+        """Milliseconds now, the least of three tries."""
+        self._ms.append(min(_loop_ms() for _ in range(3)))
+        return self._ms[-1]
+
+    def told(self) -> dict[str, float]:
+        """The least, the median and the most so far."""
+        times = {"least": min(self._ms), "p50": statistics.median(self._ms), "most": max(self._ms)}
+        return {f"loop_{name}_ms": ms for name, ms in times.items()}
+
+
+def _loop_ms() -> float:
+    began, total = time.perf_counter(), 0
+    for n in range(LOOP):
+        total = (total + n * n) % 1_000_003
+    return (time.perf_counter() - began) * 1000
 
 
 def family(pid: int) -> list[int]:

@@ -36,6 +36,14 @@ def ms(value: float) -> str:
     return f"{svg.shown(value)} ms"
 
 
+def paced(of: Figures) -> str:
+    """How fast the machine was meanwhile, where a loop told it: `measuring.Pace`."""
+    if "loop_p50_ms" not in of:
+        return ""
+    least, middle, most = (of[f"loop_{name}_ms"] for name in ("least", "p50", "most"))
+    return f"Meanwhile the same loop of pure Python took {least:.0f} to {most:.0f} ms (median {middle:.0f})."
+
+
 def compare(of: Figures, folder: Path) -> str:
     systems, against = of["systems"], of["taskmill_against"]
     rates = {name: [f"{one[f'{what}_per_s']:,.0f}" for what in ("tasks", "enqueue")] for name, one in systems.items()}
@@ -47,7 +55,7 @@ def compare(of: Figures, folder: Path) -> str:
     head = ("", "tasks/s", "submitted/s", "one task p50", "p99", "Taskmill does", "Taskmill takes")
     title = f"No-op tasks per second, end to end ({of['tasks']:,} at once)"
     bars = svg.bars(title, {name: one["tasks_per_s"] for name, one in systems.items()}, "/s")
-    return f"{table(head, rows)}\n\n{plot(folder, 'speed-compare', title, bars)}"
+    return f"{table(head, rows)}\n\n{paced(of)}\n\n{plot(folder, 'speed-compare', title, bars)}"
 
 
 def throughput(of: Figures, folder: Path) -> str:
@@ -58,7 +66,15 @@ def throughput(of: Figures, folder: Path) -> str:
     bulk = [kind for kind in kinds if "bulk" in kind]
     curves = {kind: [(float(n), told[kind]["per_s"]) for n, told in children.items()] for kind in bulk}
     drawn = svg.lines(title, curves, ("children", "tasks/s"))
-    return f"{table(('children', *kinds), rows)}\n\n{plot(folder, 'speed-children', title, drawn)}"
+    told = f"{table(('children', *kinds), rows)}\n\n{by_pace(of)} {paced(of)}"
+    return f"{told}\n\n{plot(folder, 'speed-children', title, drawn)}"
+
+
+def by_pace(of: Figures) -> str:
+    """The floods through two children, those first that found the machine fastest."""
+    rounds = of["children"].get("2", {}).get("noop flood", {}).get("rounds", ())
+    shown = ", ".join(f"{rate:,.0f}/s ({loop_ms:.0f} ms)" for rate, loop_ms in sorted(rounds, key=lambda one: one[1]))
+    return f"The floods through two children, with the time of that loop after each: {shown}." if shown else ""
 
 
 def latency(of: Figures, _: Path) -> str:
@@ -66,7 +82,7 @@ def latency(of: Figures, _: Path) -> str:
             for name, prefix in (("idle", ""), (f"children {of['load_share']:.0%} busy", "busy_"))]  # fmt: skip
     paced, awake = ms(of["fsync_p50_ms"]), ms(of["fsync_back_to_back_p50_ms"])
     fsync = f"An fsync in the same run, one between each two tasks: p50 {paced}; back to back {awake}."
-    return f"{table(('system', 'p50', 'p95', 'p99', 'max'), rows)}\n\n{fsync}"
+    return f"{table(('system', 'p50', 'p95', 'p99', 'max'), rows)}\n\n{fsync} {paced(of)}"
 
 
 def backlog(of: Figures, folder: Path) -> str:
@@ -153,7 +169,7 @@ SPEED: list[tuple[str, str, Part]] = [
         "({dispatcher_pss_mb:.0f} and {worker_pss_mb:.0f}), over {seconds:.0f} s.")),
     ("efficiency", "Compute", simple(
         "{tasks} tasks of 0.1 to 0.2 s of pure Python on {children} children: "
-        "CPU time ÷ children ÷ wall = {median:.3f}.")),
+        "CPU time ÷ children ÷ wall = {median:.3f} ({least:.3f} to {most:.3f}).")),
     ("scaling", "More children", scaling),
     ("recovery", "A worker killed", simple(
         "{tasks} tasks of 20 ms on two workers of one child, one killed -9 half-way and another started: all done in "

@@ -1,10 +1,12 @@
 """Tasks end to end: submits, child processes, durable commits, every result read back and checked.
 
-    python benchmarks/throughput.py [--tasks 10000] [--rounds 5] [--children 1 2 4] [--types noop nap] [--singles 1000]
+    python benchmarks/throughput.py [--tasks 10000] [--flood 60000] [--singles 1000] [--rounds 5] [--children 1 2 4]
+        [--types noop nap]
 
 One worker with so many children each time. A round is timed from the first submit until the last result was read; the
-figures are medians over the rounds. `bulk` submits all at once; `single` submits `--singles` tasks one by one, each
-acknowledged before the next. A nap sleeps for a millisecond.
+figures are medians over the rounds. `bulk` submits all at once, `flood` so many no-op tasks that they last for seconds;
+`single` submits `--singles` tasks one by one, each acknowledged before the next. A nap sleeps for a millisecond. After
+each round a loop of pure Python tells how fast the machine is (`measuring.Pace`).
 """
 
 import argparse
@@ -12,6 +14,7 @@ import statistics
 import time
 from typing import Any
 
+from measuring import Pace
 from report import ROOT, arguments, tell
 
 from client.testing import LocalCluster
@@ -32,7 +35,7 @@ def single(farm: LocalCluster, kind: str, tasks: int) -> list[int]:
     return [farm.client.submit(TYPES[kind]["task_type"], TYPES[kind]["task_data"]) for _ in range(tasks)]
 
 
-SUBMITS = {"bulk": bulk, "single": single}
+SUBMITS = {"bulk": bulk, "flood": bulk, "single": single}
 
 
 def run(farm: LocalCluster, how: str, kind: str, tasks: int) -> float:
@@ -46,33 +49,39 @@ def run(farm: LocalCluster, how: str, kind: str, tasks: int) -> float:
     return tasks / took
 
 
-def measure(children: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def measure(children: int, options: argparse.Namespace, pace: Pace) -> dict[str, dict[str, Any]]:
     """By type and way of submitting, for one number of children."""
     told = {}
     with LocalCluster(1, children, parent=ROOT) as farm:
         for kind in options.types:
             run(farm, "bulk", kind, WARM)
-            for how, tasks in (("bulk", options.tasks), ("single", options.singles)):
-                rates = [run(farm, how, kind, tasks) for _ in range(options.rounds if tasks else 0)]
-                if rates:
-                    told[f"{kind} {how}"] = {"per_s": statistics.median(rates), "least": min(rates), "most": max(rates)}
+            flood = options.flood if kind == "noop" else 0
+            for how, tasks in (("bulk", options.tasks), ("flood", flood), ("single", options.singles)):
+                rounds = [(run(farm, how, kind, tasks), pace.note()) for _ in range(options.rounds if tasks else 0)]
+                if rounds:
+                    rates = [rate for rate, _ in rounds]
+                    least, most = min(rates), max(rates)
+                    own = {"per_s": statistics.median(rates), "least": least, "most": most, "rounds": rounds}
+                    told[f"{kind} {how}"] = own
     return told
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--flood", type=int, default=60_000)
     parser.add_argument("--singles", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--children", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--types", nargs="+", choices=list(TYPES), default=list(TYPES))
     options = parser.parse_args()
-    table = {children: measure(children, options) for children in options.children}
+    pace = Pace()
+    table = {children: measure(children, options, pace) for children in options.children}
     for children, told in table.items():
         words = [f"{what} {rate['per_s']:,.0f}/s" for what, rate in told.items()]
         print(f"{children} children: {', '.join(words)}")
-    sizes = {"tasks": options.tasks, "singles": options.singles, "rounds": options.rounds}
-    tell("throughput", {**sizes, "children": table})
+    sizes = {name: getattr(options, name) for name in ("tasks", "flood", "singles", "rounds")}
+    tell("throughput", {**sizes, **pace.told(), "children": table})
 
 
 if __name__ == "__main__":

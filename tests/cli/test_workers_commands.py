@@ -3,8 +3,10 @@
 import json
 from collections.abc import Callable
 
+import pytest
 from cli_kit import Commands
 
+from cli import options
 from client.testing import LocalCluster
 
 
@@ -44,7 +46,8 @@ def test_workers_are_listed_ordered_and_stopped(run: Commands, farm: Callable[..
     )
 
 
-def test_a_dispatcher_that_is_not_there_is_said(run: Commands) -> None:
+def test_a_dispatcher_that_is_not_there_is_said(run: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "PATIENCE_S", 0.0)
     for line in ("workers", "worker lab-1", "worker lab-1 quiet", "worker lab-1 run", "worker lab-1 stop"):
         said = run(*line.split())
         assert said.code == 3

@@ -15,13 +15,15 @@ SUITS = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the script in a project that needs nothing, beside a python3 that says it is a plain build."""
+    """A copy of the script in a project that needs nothing, beside a python3 that says it is a plain build. Its venvs
+    have a program that does nothing: a true one takes five seconds."""
     shutil.copy(ROOT / "setup_venv.sh", tmp_path)
     (tmp_path / "requirements.txt").touch()
     shim = tmp_path / "bin" / "python3"
     shim.parent.mkdir()
     plain = f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\ncase "$2" in *CONFIG_ARGS*) exit 0;; esac\n'
-    shim.write_text(f'{plain}exec {sys.executable} "$@"\n')
+    venv = '[ "$1 $2" = "-m venv" ] && mkdir "$3/bin" && ln -s /bin/true "$3/bin/python" && exit\n'
+    shim.write_text(f'{plain}{venv}exec {sys.executable} "$@"\n')
     shim.chmod(0o755)
     return tmp_path
 
