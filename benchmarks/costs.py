@@ -25,9 +25,12 @@ BULK, SUPPLY = 1000, {1: 10_000, 64: 50_000}  # tasks that wait when turns of so
 Ask = Callable[[], Awaitable[object]]
 
 
-def new_task() -> dict[str, Any]:
-    """As the client sends it."""
-    return {"task_type": "noop", "task_data": {}, "idempotency_key": secrets.token_hex(12)}
+TASK = {"task_type": "noop", "task_data": {}}
+
+
+def named(fields: dict[str, Any]) -> dict[str, Any]:
+    """A submit of one or many as the client sends it."""
+    return {**fields, "idempotency_key": secrets.token_hex(12)}
 
 
 class Asker:
@@ -41,10 +44,10 @@ class Asker:
         self._held: dict[str, Any] = {}
 
     async def single(self) -> None:
-        await self._line.post("/submit-task", new_task())
+        await self._line.post("/submit-task", named(TASK))
 
     async def bulk(self, tasks: int) -> None:
-        await self._line.post("/submit-tasks", {"tasks": [new_task() for _ in range(tasks)]})
+        await self._line.post("/submit-tasks", named({"tasks": [TASK] * tasks}))
 
     async def heartbeat(self) -> None:
         self._seq += 1

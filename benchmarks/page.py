@@ -66,7 +66,7 @@ def throughput(of: Figures, folder: Path) -> str:
     bulk = [kind for kind in kinds if "bulk" in kind]
     curves = {kind: [(float(n), told[kind]["per_s"]) for n, told in children.items()] for kind in bulk}
     drawn = svg.lines(title, curves, ("children", "tasks/s"))
-    told = f"{table(('children', *kinds), rows)}\n\n{by_pace(of)} {paced(of)}"
+    told = f"{table(('children', *kinds), rows)}\n\n{paced(of)} {by_pace(of)}"
     return f"{told}\n\n{plot(folder, 'speed-children', title, drawn)}"
 
 
@@ -80,8 +80,8 @@ def by_pace(of: Figures) -> str:
 def latency(of: Figures, _: Path) -> str:
     rows = [[name, *(ms(of[f"{prefix}{at}_ms"]) for at in ("p50", "p95", "p99", "max"))]
             for name, prefix in (("idle", ""), (f"children {of['load_share']:.0%} busy", "busy_"))]  # fmt: skip
-    paced, awake = ms(of["fsync_p50_ms"]), ms(of["fsync_back_to_back_p50_ms"])
-    fsync = f"An fsync in the same run, one between each two tasks: p50 {paced}; back to back {awake}."
+    between, awake = ms(of["fsync_p50_ms"]), ms(of["fsync_back_to_back_p50_ms"])
+    fsync = f"An fsync in the same run, one between each two tasks: p50 {between}; back to back {awake}."
     return f"{table(('system', 'p50', 'p95', 'p99', 'max'), rows)}\n\n{fsync} {paced(of)}"
 
 
