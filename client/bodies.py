@@ -40,20 +40,21 @@ def bulk_bodies(tasks: Iterable[Mapping[str, Any]], key: str | None) -> Iterator
     """Bodies of `POST /submit-tasks`, each within both limits; a single larger task goes alone.
 
     Each carries a key of its own, new every time. With a `key` every task is named instead, `<key>-<index>`: then a
-    later call may cut its requests elsewhere, or have more tasks at its end. That costs a row for each of them.
+    later call may cut its requests elsewhere, or have more tasks at its end. It costs a row for each of them.
     """
     batch: list[bytes] = []
     size = 0
     for index, task in enumerate(tasks):
         text = task_text(task, None if key is None else f"{key}-{index}").encode("utf-8")
         if batch and (len(batch) == MAX_TASKS or size + len(text) > MAX_BYTES):
-            yield _body(batch)
+            yield _body(batch, named=key is None)
             batch, size = [], 0
         batch.append(text)
         size += len(text) + 1
     if batch:
-        yield _body(batch)
+        yield _body(batch, named=key is None)
 
 
-def _body(batch: list[bytes]) -> bytes:
-    return b'{"tasks":[%s],"idempotency_key":"%s"}' % (b",".join(batch), new_key().encode())
+def _body(batch: list[bytes], named: bool) -> bytes:
+    name = b',"idempotency_key":"%s"' % new_key().encode() if named else b""
+    return b'{"tasks":[%s]%s}' % (b",".join(batch), name)

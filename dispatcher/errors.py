@@ -84,7 +84,7 @@ class KeyConflict(DispatcherError):
     status, code = 409, "conflict"
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"idempotency_key: {key!r} was used for a different task")
+        super().__init__(f"idempotency_key: {key!r} was used with another body")
 
 
 class NotWaiting(DispatcherError):

@@ -24,7 +24,7 @@ from dispatcher.queue.rates import Rates
 from dispatcher.queue.reads import ANSWER_BYTES, Reads
 from dispatcher.queue.report import Verdict, report
 from dispatcher.queue.schemas import Schemas
-from dispatcher.queue.submit import Name, Submission, Submitted, submit, submit_once
+from dispatcher.queue.submit import RequestName, Submission, Submitted, submit, submit_once
 from dispatcher.queue.terms import Terms
 from dispatcher.queue.upkeep import Upkeep
 from dispatcher.queue.waiting import Parked, Waiting
@@ -95,7 +95,7 @@ class Queue(Upkeep, AttemptControl, Reads):
         """Store tasks, all or none; their ids. Raises KeyConflict."""
         return self.submitted(submissions).ids
 
-    def submitted(self, submissions: Sequence[Submission], name: Name | None = None) -> Submitted:
+    def submitted(self, submissions: Sequence[Submission], name: RequestName | None = None) -> Submitted:
         """Store tasks, all or none, and once under a name; their ids, and which are new. Raises KeyConflict."""
         if name is not None:
             made = self.store.write(lambda tx: submit_once(tx, name, submissions, self.terms, self.defaults))

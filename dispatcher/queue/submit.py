@@ -36,7 +36,7 @@ class Submission(NamedTuple):
     unique_for_ms: int | None = None  # None: while the twin is unfinished
 
 
-class Name(NamedTuple):
+class RequestName(NamedTuple):
     """What a bulk submit is called as a whole; `digest` tells two bodies under one key apart."""
 
     key: str
@@ -50,32 +50,43 @@ class Submitted(NamedTuple):
     created: list[bool]
 
     @classmethod
-    def anew(cls, first: int, number: int) -> "Submitted":
+    def anew(cls, newest: int, number: int) -> "Submitted":
         """So many new tasks, whose ids follow one another."""
-        return cls(list(range(first, first + number)), [True] * number)
+        return cls(list(range(newest - number + 1, newest + 1)), [True] * number)
 
 
 def submit_once(
-    tx: Tx, name: Name, submissions: Sequence[Submission], terms: Terms, defaults: Defaults = NOTHING
+    tx: Tx, name: RequestName, submissions: Sequence[Submission], terms: Terms, defaults: Defaults = NOTHING
 ) -> Submitted:
     """Store what is new, unless it was done under this name; one row remembers that. Raises KeyConflict.
 
-    The row has the first id. Where the answer does not follow from that, it stands behind the digest as JSON.
+    The row has the newest id, and is forgotten with that task. Where the answer does not follow from it, that stands
+    behind the digest as JSON.
     """
     known = tx.known_keys([name.key]).get(name.key)
     if known is not None:
         return _repeated(name, *known, len(submissions))
+    if any(s.key == name.key for s in submissions):
+        raise KeyConflict(name.key)
     made = submit(tx, submissions, terms, defaults)
-    usual = made == Submitted.anew(made.ids[0], len(made.ids))
-    tx.remember_keys([(name.key, made.ids[0], name.digest + (b"" if usual else json.dumps(made).encode()))])
+    newest = max(made.ids)
+    answer = b"" if made == Submitted.anew(newest, len(made.ids)) else _written(made)
+    tx.remember_keys([(name.key, newest, name.digest + answer)])
     return made
 
 
-def _repeated(name: Name, first: int, remembered: bytes, number: int) -> Submitted:
+def _written(made: Submitted) -> bytes:
+    return json.dumps([made.ids] if all(made.created) else made).encode()
+
+
+def _repeated(name: RequestName, newest: int, remembered: bytes, number: int) -> Submitted:
     digest, answer = remembered[: len(name.digest)], remembered[len(name.digest) :]
     if digest != name.digest:
         raise KeyConflict(name.key)
-    return Submitted(*json.loads(answer)) if answer else Submitted.anew(first, number)
+    if not answer:
+        return Submitted.anew(newest, number)
+    ids, *created = json.loads(answer)
+    return Submitted(ids, created[0] if created else [True] * number)
 
 
 def submit(tx: Tx, submissions: Sequence[Submission], terms: Terms, defaults: Defaults = NOTHING) -> Submitted:

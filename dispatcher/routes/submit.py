@@ -11,7 +11,7 @@ from dispatcher.config import TASK_DATA_LIMIT
 from dispatcher.errors import Invalid, TooLarge, WebhooksOff
 from dispatcher.queue import Queue
 from dispatcher.queue.options import Options
-from dispatcher.queue.submit import Name, Submission
+from dispatcher.queue.submit import RequestName, Submission
 from dispatcher.routes import body, plain, show
 from dispatcher.routes.direct import Direct
 from dispatcher.routes.models import SubmitTask, SubmitTasks
@@ -67,9 +67,9 @@ def _all_plain(value: dict[str, Any]) -> list[plain.PlainTask] | None:
         return None
 
 
-def _name(key: str | None, sent: bytes) -> Name | None:
+def _name(key: str | None, sent: bytes) -> RequestName | None:
     """What a bulk submit is called, and what its repeat must look like to the byte."""
-    return None if key is None else Name(key, hashlib.blake2b(sent, digest_size=DIGEST_BYTES).digest())
+    return None if key is None else RequestName(key, hashlib.blake2b(sent, digest_size=DIGEST_BYTES).digest())
 
 
 def _plain_submission(

@@ -70,7 +70,8 @@ class Tx(InstanceOps, AttemptTx, LaterOps, HistoryOps, HookOps, Protocol):
         """Store tasks as pending, ready when due; their ids, in order, never used before."""
 
     def known_keys(self, keys: Sequence[str]) -> Mapping[str, tuple[int, bytes]]:
-        """The (task_id, digest of the submitted body) of each idempotency key in use."""
+        """The (task_id, digest of the submitted body and what else was remembered with it) of each idempotency key in
+        use."""
 
     def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
         """Bind idempotency keys to (task_id, digest)."""

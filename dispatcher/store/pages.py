@@ -1,7 +1,6 @@
 """Reads for bulk actions and retention, the same on both stores: each of them short, whatever the size of the queue."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from dispatcher.model import State, TaskFilter
@@ -34,7 +33,7 @@ class Pages:
         upper = self._upper(wanted, after, window)
         if upper is None:
             return [], None
-        where, values = selected(replace(wanted, tag=None), None, self.MARK)
+        where, values = selected(wanted, self.MARK)
         clauses = [where.removeprefix("WHERE "), *([TAGGED] if wanted.tag is not None else []), BETWEEN]
         values += [*([wanted.tag] if wanted.tag is not None else []), after, upper, limit]
         rows = self._rows(f"{MATCHING} WHERE {' AND '.join(filter(None, clauses))} {IN_ORDER}", values)

@@ -1,13 +1,13 @@
 """What the readers of both stores share: the statements for display, filters, and pages that fit an answer."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from dispatcher.model import EndedTask, State, TaskFilter
 from dispatcher.store.packing import unpack_text
 
 T = TypeVar("T")
-VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS status, t.priority, t.attempts,
+_VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS status, t.priority, t.attempts,
     t.max_attempts, t.generation, t.timeout_ms, t.created_at, t.run_at, t.started_at, t.finished_at,
     t.cancel_requested_at, t.lease,
     i.worker_id AS assigned_to, d.data, d.tags, d.options, t.ready, t.held, k.key AS limit_key,
@@ -15,12 +15,16 @@ VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS s
     r.run_ms, u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled', 'pending') THEN
         (SELECT error FROM ended_leases WHERE task_id = t.id ORDER BY id DESC LIMIT 1) END AS error
-    FROM tasks AS t JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
+    FROM {tasks} JOIN lanes AS l ON l.id = t.lane_id JOIN task_data AS d ON d.task_id = t.id
     LEFT JOIN task_keys AS k ON k.task_id = t.id
     LEFT JOIN instances AS i ON i.id = t.lease_instance
     LEFT JOIN progress AS p ON p.task_id = t.id
     LEFT JOIN results AS r ON r.task_id = t.id
     LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'"""
+VIEW = _VIEW.format(tasks="tasks AS t")
+TAGGED = _VIEW.format(
+    tasks="task_tags AS g JOIN tasks AS t ON t.id = g.task_id"
+)  # few may have the tag: it comes first
 ENDS = """SELECT t.id, l.task_type, l.queue, t.state, t.attempts, t.finished_at, i.worker_id, d.data, r.body, r.run_ms,
     u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled') THEN
@@ -86,8 +90,15 @@ def _as_many(rows: Iterable[T], size_of: Callable[[T], int], max_bytes: int) -> 
     return found
 
 
-def selected(wanted: TaskFilter, after: int | None, mark: str) -> tuple[str, list[Any]]:
-    """The WHERE clause of a filtered page ('' for all) and its values; `mark` is how a value is written."""
+def page(wanted: TaskFilter, after: int | None, mark: str) -> tuple[str, list[Any]]:
+    """The statement of a filtered page, newest first, and its values but the limit; `mark` is how one is written."""
+    view, task_id = (VIEW, "t.id") if wanted.tag is None else (TAGGED, "g.task_id")
+    where, values = selected(wanted, mark, {f"{task_id} <": after, "g.tag =": wanted.tag})
+    return f"{view} {where} ORDER BY {task_id} DESC LIMIT {mark}", values
+
+
+def selected(wanted: TaskFilter, mark: str, more: Mapping[str, Any] | None = None) -> tuple[str, list[Any]]:
+    """The WHERE clause of a filter ('' for all) without its tag, but with `more` comparisons, and its values."""
     clauses: list[str] = []
     values: list[Any] = []
     at = "coalesce(t.finished_at, t.created_at)"
@@ -97,15 +108,12 @@ def selected(wanted: TaskFilter, after: int | None, mark: str) -> tuple[str, lis
         "l.task_type =": wanted.task_type,
         f"{at} <": wanted.before,
         f"{at} >=": wanted.since,
-        "t.id <": after,
+        **(more or {}),
     }
     for comparison, value in simple.items():
         if value is not None:
             clauses.append(f"{comparison} {mark}")
             values.append(value)
-    if wanted.tag is not None:
-        clauses.append(f"t.id IN (SELECT task_id FROM task_tags WHERE tag = {mark})")
-        values.append(wanted.tag)
     for column, among in (("t.id", wanted.ids), ("t.state", wanted.states)):
         if among is not None:
             clauses.append(f"{column} IN ({', '.join([mark] * len(among))})" if among else "1 = 0")

@@ -78,6 +78,12 @@ def figures(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_the_pages_are_those_of_the_kept_figures(tmp_path: Path) -> None:
+    page.write(page.RESULTS, tmp_path)
+    for made in tmp_path.iterdir():
+        assert made.read_text() == (page.DOCS / made.name).read_text(), f"{made.name}: run benchmarks/page.py"
+
+
 def test_page_shows_what_was_measured_and_nothing_else(figures: Path) -> None:
     page.write(figures, figures)
     text = (figures / "speed.md").read_text()

@@ -117,6 +117,7 @@ def test_a_users_key_names_each_of_many(monkeypatch: pytest.MonkeyPatch) -> None
     client(transport).submit_many([{"task_type": "noop"}] * 3, idempotency_key="order")
     sent = transport.bodies("/submit-tasks")
     assert [task["idempotency_key"] for body in sent for task in body["tasks"]] == ["order-0", "order-1", "order-2"]
+    assert all(body.keys() == {"tasks"} for body in sent)
 
 
 def test_many_are_split_by_size(monkeypatch: pytest.MonkeyPatch) -> None:

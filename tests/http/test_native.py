@@ -382,6 +382,15 @@ def test_a_request_of_many_with_a_key_submits_once(api: Api) -> None:
     assert api.rows()["tasks"] == 2
 
 
+def test_a_request_of_plain_tasks_is_known_by_its_bytes(api: Api) -> None:
+    body = {"tasks": [{"task_type": "a", "task_data": {"n": n}} for n in range(3)], "idempotency_key": "k"}
+    first = api.post("/submit-tasks", body)
+    assert (first.status, first.data) == (201, {"task_ids": [1, 2, 3], "count": 3})
+    assert api.post("/submit-tasks", body).data == first.data
+    assert api.post("/submit-tasks", {**body, "tasks": body["tasks"][::-1]}).status == 409
+    assert api.rows()["tasks"] == 3
+
+
 def test_a_request_says_again_which_tasks_were_new(api: Api) -> None:
     twins = [{"task_type": "a", "unique_key": "u"}] * 2
     first = api.post("/submit-tasks", {"tasks": twins, "idempotency_key": "k"})

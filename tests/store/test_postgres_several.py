@@ -29,7 +29,7 @@ from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.waker import Waker
 from dispatcher.model import State
 from dispatcher.queue.report import Verdict
-from dispatcher.queue.submit import Name, Submission
+from dispatcher.queue.submit import RequestName, Submission
 from dispatcher.store.postgres import PostgresStore
 from dispatcher.store.postgres import session as session_module
 from dispatcher.store.postgres.connecting import parameters
@@ -128,21 +128,25 @@ def test_submits_of_a_key_at_once_make_one_task(mills: list[Mill]) -> None:
 
 def test_repeats_of_a_request_at_once_get_the_same_tasks(mills: list[Mill]) -> None:
     tasks = [Submission("noop", "{}")] * 20
-    for request in [Name(f"request {n}", b"digest") for n in range(20)]:
+    for request in [RequestName(f"request {n}", b"digest") for n in range(20)]:
         one, other = race(*[lambda m=m, request=request: m.queue.submitted(tasks, request) for m in mills])
         assert one == other
     assert len(mills[0].all_tasks()) == 400
 
 
-def test_a_request_beside_those_of_another_dispatcher_is_answered_again(mills: list[Mill]) -> None:
-    """Ids of two dispatchers may be mixed: its own need not follow one another."""
-    tasks = [Submission("noop", "{}")] * 500
-    first = race(
-        *[lambda m=m, n=n: m.queue.submitted(tasks, Name(n, b"digest")) for m, n in zip(mills, "ab", strict=True)]
-    )
-    again = [mills[0].queue.submitted(tasks, Name(n, b"digest")) for n in "ab"]
-    assert again == first
-    assert len({*first[0].ids, *first[1].ids}) == 1000
+def test_a_request_whose_ids_do_not_follow_one_another_is_answered_again(mills: list[Mill], url_of_mills: str) -> None:
+    """As when another dispatcher takes some between them."""
+    tasks, request = [Submission("noop", "{}")] * 50, RequestName("mixed", b"digest")
+    step = "ALTER TABLE tasks ALTER COLUMN id SET INCREMENT BY {}"
+    with psycopg.connect(url_of_mills, autocommit=True) as other:
+        other.execute(step.format(3))
+        try:
+            first = mills[0].queue.submitted(tasks, request)
+        finally:
+            other.execute(step.format(1))
+    assert first.ids[-1] - first.ids[0] == 3 * 49
+    assert mills[1].queue.submitted(tasks, request) == first
+    assert len(mills[0].all_tasks()) == 50
 
 
 def test_new_lanes_at_once_are_one_lane(mills: list[Mill]) -> None:

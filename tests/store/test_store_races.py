@@ -12,7 +12,7 @@ from store_kit import LEASE_S, ROUNDS, Later, Mill, held_up, name, race, until
 from dispatcher.errors import KeyConflict
 from dispatcher.model import End, Granted, State
 from dispatcher.queue.report import Outcome, Verdict
-from dispatcher.queue.submit import Name, Submission
+from dispatcher.queue.submit import RequestName, Submission
 
 Act = Callable[[Mill, Granted], object]
 
@@ -213,7 +213,7 @@ def test_submits_of_a_key_at_once_make_one_task(mill: Mill) -> None:
 
 def test_repeats_of_a_request_at_once_get_the_same_tasks(mill: Mill) -> None:
     tasks = [Submission("noop", "{}")] * 20
-    answers = race(*[lambda: mill.queue.submitted(tasks, Name("request", b"digest")) for _ in range(8)])
+    answers = race(*[lambda: mill.queue.submitted(tasks, RequestName("request", b"digest")) for _ in range(8)])
     assert all(answer == answers[0] for answer in answers)
     assert len(mill.all_tasks()) == 20
 

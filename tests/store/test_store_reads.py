@@ -5,6 +5,7 @@ from store_kit import HOUR, SECOND, Later, Mill, name, until
 
 from dispatcher.model import Progress, State, TaskFilter
 from dispatcher.queue import Queue, queues, rare
+from dispatcher.store import views
 
 
 def listed(mill: Mill, limit: int = 100, after: int | None = None, **wanted: object) -> list[int]:
@@ -194,3 +195,15 @@ def test_ended_leases_are_shown_in_order(mill: Mill) -> None:
     assert [(e["how"], e["worker_id"], e["charged"]) for e in shown] == [
         ("released", "ann", 0), ("expired", "bob", 1), ("failed", "carl", 1),
     ]  # fmt: skip
+
+
+def test_a_page_of_a_tag_begins_with_the_tag(mill: Mill) -> None:
+    """Few may have it, and the tasks are many."""
+    mill.submit(1000)
+    mill.one(tags=("rare",))
+    with mill.store.read() as reader:
+        mark = reader.MARK  # type: ignore[attr-defined]
+        sql, values = views.page(TaskFilter(tag="rare"), 10**6, mark)
+        explain = "EXPLAIN QUERY PLAN" if mark == "?" else "EXPLAIN"
+        plan = str(list(reader.db.execute(f"{explain} {sql}", [*values, 50])))  # type: ignore[attr-defined]
+    assert plan.index(" g ") < plan.index(" t ")

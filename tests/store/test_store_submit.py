@@ -13,7 +13,7 @@ from store_kit import DAY, HOUR, FakeClock, MakeStore, Mill, StoreKind
 from dispatcher.errors import BacklogFull, KeyConflict
 from dispatcher.model import State
 from dispatcher.queue import queues
-from dispatcher.queue.submit import Name, Submission, Submitted
+from dispatcher.queue.submit import RequestName, Submission, Submitted
 from dispatcher.store.base import Store, Tx
 
 
@@ -66,7 +66,7 @@ def test_lane_of_a_failed_submit_can_be_made_again(mill: Mill) -> None:
     assert mill.lease(task_types=["rare"]).task_id == task_id
 
 
-REQUEST = Name("request", b"its sixteen char")
+REQUEST = RequestName("request", b"its sixteen char")
 THREE = [Submission("noop", "{}") for _ in range(3)]
 
 
@@ -86,7 +86,7 @@ def test_a_named_request_of_one_is_stored_once(mill: Mill) -> None:
 def test_the_name_of_a_request_costs_one_row(mill: Mill) -> None:
     ids = mill.queue.submitted(THREE, REQUEST).ids
     known = mill.store.write(lambda tx: tx.known_keys([REQUEST.key]))
-    assert known == {REQUEST.key: (ids[0], REQUEST.digest)}
+    assert known == {REQUEST.key: (ids[-1], REQUEST.digest)}
 
 
 @pytest.mark.parametrize("submissions", [THREE, THREE[:2], [keyed("own")]], ids=["same", "fewer", "keyed"])
@@ -103,7 +103,7 @@ def test_the_names_of_tasks_and_of_requests_do_not_mix(mill: Mill) -> None:
     with pytest.raises(KeyConflict):
         mill.queue.submit([keyed(REQUEST.key)])
     with pytest.raises(KeyConflict):
-        mill.queue.submitted(THREE, Name("task", REQUEST.digest))
+        mill.queue.submitted(THREE, RequestName("task", REQUEST.digest))
     assert len(mill.all_tasks()) == 4
 
 
@@ -117,6 +117,26 @@ def test_the_repeat_of_a_request_is_answered_like_it_whatever_became_of_twins(mi
     mill.queue.cancel([twin])
     assert mill.queue.submitted(mixed, REQUEST) == first
     assert len(mill.all_tasks()) == 6
+
+
+def test_a_request_named_like_one_of_its_tasks_conflicts(mill: Mill) -> None:
+    with pytest.raises(KeyConflict, match="'request'"):
+        mill.queue.submitted([*THREE, keyed(REQUEST.key)], REQUEST)
+    assert mill.all_tasks() == []
+
+
+def test_a_requests_name_goes_with_its_newest_task_where_the_first_was_gone(mill: Mill) -> None:
+    mill.queue.submit([keyed("gone")])
+    mill.succeed(mill.lease())
+    mill.clock.forward(1)
+    assert mill.prune() == 1
+    first = mill.queue.submitted([keyed("gone"), *THREE], REQUEST)
+    assert mill.queue.submitted([keyed("gone"), *THREE], REQUEST) == first
+    mill.queue.cancel(first.ids[1:])
+    mill.clock.forward(2 * DAY / 1000)
+    assert mill.prune() == 3
+    mill.prune()
+    assert mill.store.write(lambda tx: tx.known_keys([REQUEST.key, "gone"])) == {}
 
 
 @pytest.mark.parametrize(("age", "known"), [(DAY - 1000, True), (DAY + 1000, False)])

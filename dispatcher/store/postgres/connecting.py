@@ -5,6 +5,7 @@ session after `IDLE_MS`, and nobody waits for a lock longer than `LOCK_MS`. A de
 """
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +32,8 @@ SETTINGS = {
     "statement_timeout": STATEMENT_MS,
     "jit": "off",
 }
+# tables are joined as written: to look for the best order of eight takes longer than what it is for
+READING = {**SETTINGS, "join_collapse_limit": 1}
 BY_CHANCE = (errors.SerializationFailure, errors.DeadlockDetected)  # the same again may well succeed
 # one operation met a lock or took too long; the others of its group are well
 REFUSED = (errors.LockNotAvailable, errors.QueryCanceled)
@@ -91,9 +94,9 @@ def connect(given: dict[str, Any]) -> psycopg.Connection:
     return db
 
 
-def configure(db: psycopg.Connection) -> None:
+def configure(db: psycopg.Connection, settings: Mapping[str, Any] = SETTINGS) -> None:
     """Set a session; what an engine does not know is left."""
-    for name, value in SETTINGS.items():
+    for name, value in settings.items():
         try:
             db.execute(f"SET {name} = {value}")
         except (errors.UndefinedObject, errors.FeatureNotSupported) as error:

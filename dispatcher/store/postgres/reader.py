@@ -26,7 +26,7 @@ from dispatcher.store.views import (
     by_state,
     ends,
     fitting,
-    selected,
+    page,
     unpacked,
 )
 
@@ -61,24 +61,17 @@ class PostgresReader(Pages, Browse, AttemptReads, LaterReads, HookReads):
     def __init__(self, db: psycopg.Connection, now: Now) -> None:
         self.db, self.now = db, now
 
-    def _plan(self, sql: str) -> str:
-        """The statement. Tables are joined in the order in which it names them (`store.py`), but for a tag, which few
-        tasks may have: to begin there may be better."""
-        if "task_tags" in sql:
-            self.db.execute("SET LOCAL join_collapse_limit = 8")
-        return sql
-
     def _dicts(self, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         with self.db.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(sql, values).fetchall()
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        return self.db.execute(self._plan(sql.replace("{mark}", "%s")), values).fetchall()
+        return self.db.execute(sql.replace("{mark}", "%s"), values).fetchall()
 
     def _each(self, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
         with self.db.cursor("page", row_factory=dict_row) as cursor:
             cursor.itersize = PAGE
-            yield from cursor.execute(self._plan(sql), values)
+            yield from cursor.execute(sql, values)
 
     def _one(self, sql: str, values: Sequence[Any] = ()) -> Any:
         row = self.db.execute(sql, values).fetchone()
@@ -91,8 +84,8 @@ class PostgresReader(Pages, Browse, AttemptReads, LaterReads, HookReads):
 
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int, max_bytes: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first."""
-        where, values = selected(wanted, after, "%s")
-        return fitting(self._each(f"{VIEW} {where} ORDER BY t.id DESC LIMIT %s", [*values, limit]), max_bytes)
+        sql, values = page(wanted, after, "%s")
+        return fitting(self._each(sql, [*values, limit]), max_bytes)
 
     def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[EndedTask]:
         """Those of the tasks that have ended, as many as fit."""

@@ -20,6 +20,7 @@ from dispatcher.errors import CannotOpen, Unavailable
 from dispatcher.meters import StoreMeters
 from dispatcher.store.postgres.clock import DatabaseClock
 from dispatcher.store.postgres.connecting import (
+    READING,
     cause,
     configure,
     connect,
@@ -155,8 +156,7 @@ def _pool(given: dict[str, Any]) -> ConnectionPool:
 
 def _configure_reader(db: psycopg.Connection) -> None:
     db.autocommit = True
-    configure(db)
-    db.execute("SET join_collapse_limit = 1")  # to look for a better order of eight tables takes longer than the read
+    configure(db, READING)
     db.autocommit = False
     db.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     db.read_only = True

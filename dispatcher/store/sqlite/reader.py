@@ -26,7 +26,7 @@ from dispatcher.store.views import (
     by_state,
     ends,
     fitting,
-    selected,
+    page,
     unpacked,
 )
 
@@ -86,8 +86,8 @@ class SqliteReader(Pages, Browse, AttemptReads, LaterReads, HookReads):
 
     def tasks(self, wanted: TaskFilter, after: int | None, limit: int, max_bytes: int) -> list[dict[str, Any]]:
         """A page of tasks, newest first."""
-        where, values = selected(wanted, after, "?")
-        return fitting(self._each(f"{VIEW} {where} ORDER BY t.id DESC LIMIT ?", [*values, limit]), max_bytes)
+        sql, values = page(wanted, after, "?")
+        return fitting(self._each(sql, [*values, limit]), max_bytes)
 
     def outcomes(self, ids: Sequence[int], max_bytes: int) -> list[EndedTask]:
         """Those of the tasks that have ended, as many as fit."""

@@ -29,6 +29,10 @@ INSERT = """INSERT INTO tasks (lane_id, state, ready, held, priority, run_at, ma
     SELECT ?, 'pending', ?, ?, ?, ?, ?, ?, ?, value FROM carray(?)"""
 KNOWN_KEYS = """SELECT idempotency_key, task_id, digest FROM carray(?)
     CROSS JOIN idempotency_keys ON idempotency_key = value"""
+# columns of fixed width, the last one is the length of the key that follows; then the digest in hexadecimal
+REMEMBER_KEYS = """INSERT INTO idempotency_keys (idempotency_key, task_id, digest, created_at)
+    SELECT substr(value, 21, CAST(substr(value, 17, 4) AS INTEGER)), CAST(substr(value, 1, 16) AS INTEGER),
+    unhex(substr(value, 21 + CAST(substr(value, 17, 4) AS INTEGER))), ? FROM carray(?)"""
 INSTANCE = "id, instance_id, worker_id, seen_at, seq, answered, died_at, ordered"
 
 
@@ -126,8 +130,9 @@ class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
 
     def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
         """Bind idempotency keys."""
-        sql = "INSERT INTO idempotency_keys (idempotency_key, task_id, digest, created_at) VALUES (?, ?, ?, ?)"
-        self.db.executemany(sql, [(*use, self.now.wall) for use in uses])
+        if uses:
+            packed = [f"{task_id:16d}{len(key):4d}{key}{digest.hex()}" for key, task_id, digest in uses]
+            self.db.execute(REMEMBER_KEYS, (self.now.wall, arrays.texts(packed)))
 
     # instances
     def instance(self, instance_id: str) -> Instance | None:
