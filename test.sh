@@ -42,12 +42,12 @@ checks() {
     part "mypy" .venv/bin/python -m mypy
 }
 
-everything() {  # what measures times or loads the machine comes by itself, the rest three at a time: a third of it waits
+everything() {  # what measures times or loads the machine comes by itself, the rest on two processors at once
     .venv/bin/python tests/compiled.py
     .venv/bin/python -c "import cli.main, client.testing, dispatcher.__main__, dispatcher.running, worker.__main__"  # compiled for all
     part "several dispatchers" run_pytest tests/faults/test_several_*.py "$@"  # waits more than it computes
     checks >"$TMPDIR/checks" 2>&1 &
-    part "tests" run_pytest tests --ignore tests/faults -n 3 --dist worksteal "$@"
+    part "tests" run_pytest tests --ignore tests/faults -n 2 --dist worksteal "$@"
     wait "$!"
     cat "$TMPDIR/checks"
     part "faults" run_pytest tests/faults --ignore-glob '*several*' "$@"

@@ -22,9 +22,8 @@ _VIEW = """SELECT t.id AS task_id, l.task_type, l.queue, l.requires, t.state AS 
     LEFT JOIN results AS r ON r.task_id = t.id
     LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'"""
 VIEW = _VIEW.format(tasks="tasks AS t")
-TAGGED = _VIEW.format(
-    tasks="task_tags AS g JOIN tasks AS t ON t.id = g.task_id"
-)  # few may have the tag: it comes first
+# few tasks may have a tag: it comes first
+VIEW_OF_TAG = _VIEW.format(tasks="task_tags AS g JOIN tasks AS t ON t.id = g.task_id")
 ENDS = """SELECT t.id, l.task_type, l.queue, t.state, t.attempts, t.finished_at, i.worker_id, d.data, r.body, r.run_ms,
     u.bytes, u.sha256, u.media_type,
     CASE WHEN t.state IN ('failed', 'cancelled') THEN
@@ -92,7 +91,7 @@ def _as_many(rows: Iterable[T], size_of: Callable[[T], int], max_bytes: int) -> 
 
 def page(wanted: TaskFilter, after: int | None, mark: str) -> tuple[str, list[Any]]:
     """The statement of a filtered page, newest first, and its values but the limit; `mark` is how one is written."""
-    view, task_id = (VIEW, "t.id") if wanted.tag is None else (TAGGED, "g.task_id")
+    view, task_id = (VIEW, "t.id") if wanted.tag is None else (VIEW_OF_TAG, "g.task_id")
     where, values = selected(wanted, mark, {f"{task_id} <": after, "g.tag =": wanted.tag})
     return f"{view} {where} ORDER BY {task_id} DESC LIMIT {mark}", values
 

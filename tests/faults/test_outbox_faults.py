@@ -200,7 +200,7 @@ def test_a_corrupt_database_is_set_aside_and_its_tasks_run_again(farm: LocalClus
 
 @on_a_farm
 def test_a_worker_with_too_much_to_deliver_stops_claiming_until_it_is_delivered(farm: LocalCluster) -> None:
-    ids = submit(farm, 300, bytes=20_000, seconds=0.01)
+    ids = submit(farm, 500, bytes=20_000, seconds=0.01)
     claims: list[dict[str, Any]] = []
     beats: list[dict[str, Any]] = []
 
@@ -219,7 +219,7 @@ def test_a_worker_with_too_much_to_deliver_stops_claiming_until_it_is_delivered(
         farm.until(lambda: len(beats) >= began + 3, "time passes")
         assert farm.client.stats()["pending_tasks"] == waiting
         assert not any(claim["max_tasks"] for claim in claims[-1:])
-        assert beats[-1]["host"]["outbox"] == len(executions(farm)) == 300 - waiting
+        assert beats[-1]["host"]["outbox"] == len(executions(farm)) == 500 - waiting
         proxy.fault = Fault()
         assert set(ended(farm, ids)) == set(ids)
         assert executions(farm) == Counter(ids)

@@ -125,6 +125,25 @@ def test_a_request_named_like_one_of_its_tasks_conflicts(mill: Mill) -> None:
     assert mill.all_tasks() == []
 
 
+def test_a_request_of_repeats_alone_leaves_no_name_behind(mill: Mill) -> None:
+    mill.queue.submit([keyed("gone")])
+    mill.succeed(mill.lease())
+    mill.clock.forward(1)
+    assert mill.prune() == 1
+    first = mill.queue.submitted([keyed("gone")], REQUEST)
+    assert mill.queue.submitted([keyed("gone")], REQUEST) == first == Submitted([1], [True])
+    mill.clock.forward(2 * DAY / 1000)
+    mill.prune()
+    assert mill.store.write(lambda tx: tx.known_keys([REQUEST.key, "gone"])) == {}
+
+
+def test_keys_of_any_letters_are_known_again(mill: Mill) -> None:
+    keys = ["é😀7f", " 12", "7fé", "x" * 128]
+    ids = mill.queue.submit([keyed(key) for key in keys])
+    assert [mill.queue.submit([keyed(key)])[0] for key in keys] == ids
+    assert len(mill.all_tasks()) == len(keys)
+
+
 def test_a_requests_name_goes_with_its_newest_task_where_the_first_was_gone(mill: Mill) -> None:
     mill.queue.submit([keyed("gone")])
     mill.succeed(mill.lease())
