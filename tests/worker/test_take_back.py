@@ -32,6 +32,15 @@ def child(tmp_path: Path, tasks: int, taken: list[int]) -> Iterator[tuple[ChildP
     made._line.close()
 
 
+def test_what_comes_back_from_several_children_stands_where_it_stood(tmp_path: Path) -> None:
+    held = Ledger(tmp_path).enter(make("echo") for _ in range(6))
+    waiting = sharing.Sharing(Pace(), 2)
+    waiting.add(held[4:])
+    waiting.put_back([held[0], held[2]])
+    waiting.put_back([held[1], held[3]])
+    assert waiting.remove_all() == held
+
+
 def test_what_comes_back_is_what_the_child_has_not_taken(tmp_path: Path) -> None:
     with child(tmp_path, 5, [0, 1]) as (one, held, _):
         assert one.take_back() == held[2:]

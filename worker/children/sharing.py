@@ -46,10 +46,11 @@ class Sharing:
         return len(self._waiting)
 
     def put_back(self, tasks: Sequence[Held]) -> None:
-        """Put tasks that had been given out at the front again, in their order."""
+        """Put tasks that had been given out to where they stood: those of several children may come in any order."""
         for held in tasks:
             held.child = None
-        self._waiting.extendleft(reversed(tasks))
+        if tasks:
+            self._waiting = deque(sorted([*tasks, *self._waiting], key=_since))
 
     def take_back(self, child: ChildProcess) -> None:
         """Put back what the child has not taken from its line yet."""
@@ -151,6 +152,10 @@ class Sharing:
             group.append(held)
         for _ in range(child.send(group)):
             self._waiting.popleft()
+
+
+def _since(held: Held) -> tuple[float, int]:
+    return held.entered_at, held.number
 
 
 def _occupied(child: ChildProcess) -> int:
