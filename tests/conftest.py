@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import kept_sessions
 import made_once
 import pytest
 import warm
@@ -92,4 +93,5 @@ def postgres_url() -> Iterator[str]:
 def schemas(postgres_url: str) -> Iterator[Schemas]:
     made = Schemas(postgres_url)
     yield made
+    kept_sessions.close()
     made.close()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import kept_sessions
 import pytest
 from postgres_server import Schemas
 from store_kit import KINDS, FakeClock, MakeStore, Mill, PostgresKind, SqliteKind, StoreKind
@@ -11,14 +12,16 @@ from dispatcher.clock import Clock
 from dispatcher.store.base import Store
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Iterator[StoreKind]:
-    if request.param == "sqlite":
-        yield SqliteKind()
-        return
-    schemas: Schemas = request.getfixturevalue("schemas")
+@pytest.fixture
+def postgres_kind(schemas: Schemas, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresKind]:
+    kept_sessions.use(monkeypatch)
     yield PostgresKind(schemas)
     schemas.give_back()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> StoreKind:
+    return SqliteKind() if request.param == "sqlite" else request.getfixturevalue("postgres_kind")
 
 
 @pytest.fixture
@@ -53,16 +56,14 @@ def mill(store: Store, clock: FakeClock) -> Iterator[Mill]:
 
 
 @pytest.fixture
-def mills(schemas: Schemas, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
+def mills(postgres_kind: PostgresKind, tmp_path: Path, clock: FakeClock) -> Iterator[list[Mill]]:
     """Two dispatchers on one database; what a worker said to one counts for its numbers at the other."""
-    kind = PostgresKind(schemas)
-    made = [Mill(kind.make(tmp_path, clock), clock) for _ in range(2)]
+    made = [Mill(postgres_kind.make(tmp_path, clock), clock) for _ in range(2)]
     made[1]._numbers, made[1]._seqs = made[0]._numbers, made[0]._seqs
     yield made
     for mill in made:
         mill.queue.drain()
         mill.store.close()
-    schemas.give_back()
 
 
 @pytest.fixture
