@@ -18,6 +18,7 @@ from cli.show import span
 from client import config, urls
 from client.errors import Refused, TransportError
 from client.transport import Transport
+from common import file_systems
 from common.places import DISPATCHER, OPERATOR, WORKER
 from common.settings import SettingError, environment, load
 from dispatcher import config as dispatcher_config
@@ -239,8 +240,7 @@ def disks(places: Iterable[tuple[str, Path]]) -> Iterator[Finding]:
         state = FAIL if usage.free < DISK_FAIL else WARN if usage.free < DISK_WARN else OK
         remedy = "" if state == OK else f"make room, or move {name}"
         yield Finding("disk", state, f"{usage.free / GIB:,.1f} GiB free for {name} ({folder})", remedy)
-        kind = opening.file_system(folder)
-        if kind.startswith(opening.NETWORK):
+        if kind := file_systems.network_kind_of(folder):
             yield Finding(
                 "disk", FAIL, f"{name} lies on a network file system ({kind})", f"move {name} to a local disk"
             )

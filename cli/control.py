@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from cli import show
-from cli.errors import DONE, FAILED, USAGE, Failed
+from cli.errors import DONE, FAILED, INTERRUPTED, USAGE, Failed
 from cli.options import FILTERS, Function, asking, dispatcher, dry_run_option, examples, id_argument, taking
 from client.client import Client
 from client.control import Action, Changed
@@ -122,9 +122,12 @@ def _by_filter(client: Client, action: Action, filters: Mapping[str, Any], way: 
     if not way.yes and not _sure(client, action, filters, way):
         return DONE
     total = Changed(0, 0, {}, [])
-    for total in client.bulk_steps(action, **filters):
-        if sys.stderr.isatty():
-            click.echo(f"\r{total.changed:,} so far", err=True, nl=False)
+    try:
+        for total in client.bulk_steps(action, **filters):
+            if sys.stderr.isatty():
+                click.echo(f"\r{total.changed:,} so far", err=True, nl=False)
+    except KeyboardInterrupt:
+        raise Failed(f"interrupted; {total.changed:,} or more were changed", INTERRUPTED) from None
     if sys.stderr.isatty():
         click.echo("\r\033[K", err=True, nl=False)
     if way.as_json:

@@ -60,7 +60,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Failed("interrupted; nothing was changed", INTERRUPTED) from None
+            raise Failed("interrupted", INTERRUPTED) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Their table, without importing them."""
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         return _explain(error)
-    return _fail("interrupted; nothing was changed", INTERRUPTED) if code == INTERRUPTED else int(code)
+    return _fail("interrupted", INTERRUPTED) if code == INTERRUPTED else int(code)
 
 
 def _explain(error: BaseException) -> int:
@@ -89,7 +89,7 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, Failed):
         return _fail(str(error), error.code)
     if isinstance(error, click.Abort):
-        return _fail("interrupted; nothing was changed", INTERRUPTED)
+        return _fail("interrupted", INTERRUPTED)
     if isinstance(error, click.ClickException):
         return _fail(f"{error.format_message().rstrip('.')} ({OPERATOR} --help)", USAGE)
     if isinstance(error, (SettingError, ValueError)):

@@ -6,6 +6,11 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
+def whole_ms(seconds: float) -> int:
+    """Seconds of a limit as milliseconds, at least one: 0 would be none."""
+    return max(round(seconds * 1000), 1)
+
+
 def parse_duration(text: str) -> float:
     """Seconds of a duration with units; raises ValueError for a bare number or anything else."""
     text = text.strip()

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "dispatcher.outward": set(),
     "dispatcher.model": set(),
     "dispatcher.process": set(),
-    "dispatcher.store": {"dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.meters"},
+    "dispatcher.store": {"common", "dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.meters"},
     "dispatcher.queue": {
         "common", "dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.meters", "dispatcher.store",
     },

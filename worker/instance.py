@@ -25,14 +25,11 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from common import file_systems
+
 _ID = re.compile(r"[0-9a-f]{32}")
 _TEMPORARY = ".tmp-"
 _NOTE_LIMIT = 2**20
-_NETWORK = re.compile(
-    r"nfs\d?|cifs|smb\w*|9p|afs|ncpfs|lustre|ceph|glusterfs|beegfs|gpfs|ocfs2|gfs2"
-    r"|fuse\.(sshfs|glusterfs|s3fs|rclone|ceph\S*|davfs\S*|curlftpfs|smb\S*|nfs\S*|juicefs|gcsfuse)"
-)
-_MOUNTS = Path("/proc/self/mounts")
 
 
 class InstanceError(Exception):
@@ -170,10 +167,9 @@ def clean_up(cache_dir: Path) -> None:
             instance.leave()
 
 
-def refuse_network_folder(folder: Path, mounts: Path = _MOUNTS) -> None:
+def refuse_network_folder(folder: Path) -> None:
     """Raises InstanceError on a network file system: flock does not tell there who is alive. Linux only."""
-    kind = _file_system(folder.resolve(), mounts)
-    if _NETWORK.fullmatch(kind):
+    if kind := file_systems.network_kind_of(folder):
         raise InstanceError(
             f"CACHE_DIR={folder} lies on a network file system ({kind}): choose a folder on a local disk"
         )
@@ -237,17 +233,3 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(errors="replace").split("\n")[:-1]
     except FileNotFoundError:
         return []
-
-
-def _file_system(folder: Path, mounts: Path) -> str:
-    """The type of the file system that a folder lies on; empty where the system does not tell."""
-    best = ("", "")
-    try:
-        rows = [line.split(" ") for line in mounts.read_text().splitlines()]
-    except OSError:
-        return ""
-    for row in rows:
-        point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), row[1])  # a space is written \040
-        if len(point) >= len(best[0]) and folder.is_relative_to(point):
-            best = (point, row[2])
-    return best[1]

@@ -1,1 +1,1 @@
-"""What runs beside the requests: one Loop, three steps with `run_once(now)`."""
+"""What runs beside the requests: one Loop, and steps with `run_once(now)`."""

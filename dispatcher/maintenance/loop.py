@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dispatcher.clock import Now
+from dispatcher.errors import DispatcherError
 
 log = logging.getLogger("taskmill.maintenance")
+AFTER_A_FAULT_S = 1.0  # where the step itself says how long to pause
 
 
 class Step(Protocol):
@@ -42,11 +44,18 @@ class Loop:
 
     def _run(self) -> None:
         while True:
-            try:
-                self._step.run_once(self._now())
-            except Exception as error:  # housekeeping must outlive a full disk
-                log.warning("%s: %s", self._thread.name, error)
-            self._hurry.wait(self._interval() if callable(self._interval) else self._interval)
+            self._hurry.wait(self._turn())
             self._hurry.clear()
             if self._stopped:
                 return
+
+    def _turn(self) -> float:
+        """One step; the pause after it, in seconds."""
+        try:
+            self._step.run_once(self._now())
+            return self._interval() if callable(self._interval) else self._interval
+        except DispatcherError as error:  # housekeeping must outlive a full disk
+            log.warning("%s: %s", self._thread.name, error)
+        except Exception:
+            log.exception("unexpected fault in %s", self._thread.name)
+        return AFTER_A_FAULT_S if callable(self._interval) else self._interval

@@ -49,9 +49,9 @@ class AttemptControl:
 
     def learn_attempts(self) -> None:
         """Read what the store says of blame and defaults, which other dispatchers may have changed."""
+        self.blame.stale = False  # before the look: what is said meanwhile is looked at again
         with self.store.read() as reader:
             blames, texts = reader.blames(), reader.type_defaults()
-        self.blame.stale = False
         if self.defaults.is_news(texts):
             self.defaults.learn(texts)
         if self.blame.learn(blames):

@@ -131,7 +131,8 @@ class Blame:
             self.forget(worker_id, task_type)
         elif winners:
             reason = f"{IN_A_ROW} tasks of type {task_type} failed here in a row, others succeed with it"
-            self.stale = tx.blame(worker_id, task_type, reason) or self.stale
+            tx.blame(worker_id, task_type, reason)
+            self.stale = True  # even if it stood there already: this dispatcher does not know it
 
     def forget(self, worker_id: str, task_type: str | None) -> None:
         """Begin to count anew."""

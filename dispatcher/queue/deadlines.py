@@ -12,6 +12,7 @@ however it ends but for a success, then leads to `failed` with the reason (`endi
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from common.durations import whole_ms
 from dispatcher.model import FINAL, Deadline, State, TaskRow
 from dispatcher.queue import options
 from dispatcher.queue.ending import over_total
@@ -28,7 +29,7 @@ def begin(tx: Tx, tasks: Iterable[tuple[int, int, int, str | None]]) -> None:
         limits = options.parse(text)
         for kind, seconds in ((WAIT, limits.wait_seconds), (TOTAL, limits.total_seconds)):
             if seconds is not None:
-                length = milliseconds(seconds)
+                length = whole_ms(seconds)
                 set_now.append(Deadline(task_id, kind, generation, max(run_at, tx.now.wall) + length, length))
     tx.set_deadlines(set_now)
 
@@ -46,12 +47,7 @@ def go_on(tx: Tx, row: TaskRow) -> None:
     """An ended task is taken back: its `total` limit may have been dropped with its end, and is judged anew."""
     seconds = options.of(tx, [row.id])[row.id].total_seconds
     if seconds is not None:
-        tx.set_deadlines([Deadline(row.id, TOTAL, row.generation, tx.now.wall, milliseconds(seconds))])
-
-
-def milliseconds(seconds: float) -> int:
-    """A limit as it is stored."""
-    return max(round(seconds * 1000), 1)
+        tx.set_deadlines([Deadline(row.id, TOTAL, row.generation, tx.now.wall, whole_ms(seconds))])
 
 
 @dataclass(slots=True)

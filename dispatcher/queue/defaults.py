@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from common.durations import whole_ms
 from dispatcher.queue.terms import BACKOFF, Backoff
 
 
@@ -54,7 +55,7 @@ def _parsed(text: str | None) -> TypeDefaults:
     timeout, backoff = told.get("timeout_seconds"), told.get("backoff")
     return TypeDefaults(
         told.get("max_attempts"),
-        None if timeout is None else max(round(timeout * 1000), 1),
+        None if timeout is None else whole_ms(timeout),
         None if backoff is None else Backoff(**backoff),
     )
 

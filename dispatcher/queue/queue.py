@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -128,7 +128,8 @@ class Queue(Upkeep, AttemptControl, Reads):
                 self._places.release()
 
     def _claim(self, asked: Claim) -> Claimed:
-        outdated = self._heard(asked)
+        self._heard(asked)
+        outdated = self.waiting.outdated(asked)
         parked = Parked(asked)
         try:
             answer = self.store.write(lambda tx: self._claim_or_park(tx, parked, outdated))
@@ -136,20 +137,21 @@ class Queue(Upkeep, AttemptControl, Reads):
             self.waiting.leave(parked)
             raise
         if answer is not None:
-            return self._note_waits(answer)
+            self._note_waits(answer.tasks)
+            return answer
         served = self.waiting.wait(parked)
         if served:
-            return self._note_waits(served)
+            self._note_waits(served.tasks)
+            return served
         if parked.overdue:  # new orders would have ended the wait
             return Claimed((), False, asked.orders)
         return self.store.write(lambda tx: Claimed((), False, orders_for(tx, asked.instance_id)))
 
-    def _heard(self, asked: Claim) -> bool:
-        """Note a claim; whether it is outdated."""
+    def _heard(self, asked: Claim) -> None:
+        """Note that a worker is around, and what it asks for."""
         now = self.store.now()
         self.asks.note(asked, now.steady)
         self.blame.seen(asked, now.wall)
-        return self.waiting.outdated(asked)
 
     def _claim_or_park(self, tx: Tx, parked: Parked, outdated: bool) -> Claimed | None:
         asked = parked.asked
@@ -162,33 +164,39 @@ class Queue(Upkeep, AttemptControl, Reads):
         parked.instance = known.id if known else None
         return None if self.waiting.park(parked) else Claimed((), False, orders)
 
-    def _note_waits(self, claimed: Claimed) -> Claimed:
+    def _note_waits(self, tasks: Collection[Granted]) -> None:
         now = self.store.now().wall
-        self.rates.waited((now - task.run_at) / 1000 for task in claimed.tasks)
-        self.events.touch(task.task_id for task in claimed.tasks)
-        return claimed
+        self.rates.waited((now - task.run_at) / 1000 for task in tasks)
+        self.events.touch(task.task_id for task in tasks)
 
     def claim_classic(self, worker_id: str, types: frozenset[str] | None = None) -> Granted | None:
         """Lease one task the classic way."""
-        self.asks.note(Claim(worker_id, "", 0, 1, task_types=types), self.store.now().steady)
-        return self.store.write(lambda tx: claim_classic(tx, worker_id, self.terms, types, self.blame))
+        self._heard(Claim(worker_id, "", 0, 1, task_types=types))
+        granted = self.store.write(lambda tx: claim_classic(tx, worker_id, self.terms, types, self.blame))
+        self._note_waits([granted] if granted else [])
+        return granted
 
     # report
     def report(
         self, outcomes: Sequence[Outcome], instance_id: str, then: Claim | None = None
     ) -> tuple[list[Verdict], Orders, Claimed | None]:
         """A verdict for each outcome; with `then` also a claim that never waits, in the same transaction."""
-        outdated = self._heard(then) if then else False
+        if then:
+            self._heard(then)
+        outdated = then is not None and self.waiting.outdated(then)
         lean = uploads.lean(outcomes)
         answer = self.store.write(lambda tx: self._report(tx, lean, instance_id, then, outdated))
+        self._note_reported(outcomes)
+        self.events.touch(outcome.name.task_id for outcome in outcomes)
+        if answer[2]:
+            self._note_waits(answer[2].tasks)
+        return answer
+
+    def _note_reported(self, outcomes: Sequence[Outcome]) -> None:
         if self.blame.stale:
             self.learn_attempts()
-        self.events.touch(outcome.name.task_id for outcome in outcomes)
         self.rates.tried([outcome.status for outcome in outcomes])
         self.rates.ran(o.run_ms / 1000 for o in outcomes if o.run_ms is not None)
-        if answer[2]:
-            self._note_waits(answer[2])
-        return answer
 
     def _report(
         self, tx: Tx, outcomes: Sequence[Outcome], instance_id: str, then: Claim | None, outdated: bool
@@ -206,8 +214,10 @@ class Queue(Upkeep, AttemptControl, Reads):
     def report_classic(self, worker_id: str, task_id: int, outcome: Outcome, lease: LeaseName | None) -> Verdict:
         """The verdict on one report in the classic form. Raises NotFound for an id that never was."""
         (lean,) = uploads.lean([outcome])
-        self.rates.tried([outcome.status])
-        return self.store.write(lambda tx: self._report_classic(tx, worker_id, task_id, lean, lease))
+        verdict = self.store.write(lambda tx: self._report_classic(tx, worker_id, task_id, lean, lease))
+        self._note_reported([outcome])
+        self.events.touch([task_id])
+        return verdict
 
     def _report_classic(
         self, tx: Tx, worker_id: str, task_id: int, outcome: Outcome, lease: LeaseName | None

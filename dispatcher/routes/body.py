@@ -34,8 +34,8 @@ def parse(model: type[M], body: bytes | None = None) -> M:
 def nothing() -> None:
     """Refuse a body that says anything: the path says it all. Raises Invalid or TooLarge."""
     empty = not request.content_length and "Transfer-Encoding" not in request.headers
-    if not empty and parse_object():
-        raise Invalid("body", "this endpoint takes no fields")
+    if not empty and (said := parse_object()):
+        raise Invalid(next(iter(said)), "unknown field")
 
 
 def parse_object(body: bytes | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dispatcher.queue.control import Edit
 from dispatcher.queue.options import Options
 from dispatcher.queue.retention import ANY
 from dispatcher.routes import body, models, show
-from dispatcher.routes.submit import in_ms, text_of_data, webhooks_on
+from dispatcher.routes.submit import in_ms, limit_ms, text_of_data, webhooks_on
 from dispatcher.routes.tasks import known
 
 OPTIONS = frozenset(field.name for field in fields(Options))
@@ -103,7 +103,7 @@ def _edit(queue: Queue, task_id: int, asked: Any) -> Edit:
     if asked.run_at is not None:
         columns["run_at"] = int(asked.run_at.timestamp() * 1000)
     if "timeout_seconds" in given:
-        columns["timeout_ms"] = in_ms(asked.timeout_seconds)
+        columns["timeout_ms"] = limit_ms(asked.timeout_seconds)
     columns |= {name: getattr(asked, name) for name in ("priority", "max_attempts") if getattr(asked, name) is not None}
     tags = tuple(asked.tags) if "tags" in given else None
     options = asked.model_dump(mode="json", include=OPTIONS & given)

@@ -3,14 +3,14 @@
 import re
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint
 
 from dispatcher.errors import Invalid, NotFound
 from dispatcher.model import QueueSettings, Rate
 from dispatcher.queue import Queue, queues
 from dispatcher.queue.queues import QueueView
 from dispatcher.routes import body, show
-from dispatcher.routes.models import NAME, Nothing, QueueChanges
+from dispatcher.routes.models import NAME, QueueChanges
 
 RATES = {"rate": ("rate_count", "rate_ms"), "key_rate": ("key_rate_count", "key_rate_ms")}  # and their columns
 
@@ -35,21 +35,15 @@ def blueprint(queue: Queue) -> Blueprint:
 
     @views.post("/queues/<name>/pause")
     def pause_queue(name: str) -> show.Reply:
-        _nothing_said()
+        body.nothing()
         return _change(queue, name, {"paused": True})
 
     @views.post("/queues/<name>/resume")
     def resume_queue(name: str) -> show.Reply:
-        _nothing_said()
+        body.nothing()
         return _change(queue, name, {"paused": False})
 
     return views
-
-
-def _nothing_said() -> None:
-    """A body may be left out; one that says something is refused."""
-    if request.content_length:
-        body.parse(Nothing)
 
 
 def _change(queue: Queue, name: str, changes: dict[str, Any]) -> show.Reply:

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint
 from pydantic import ValidationError
 
+from common.durations import whole_ms
 from dispatcher.config import TASK_DATA_LIMIT
 from dispatcher.errors import Invalid, TooLarge, WebhooksOff
 from dispatcher.queue import Queue
@@ -103,7 +104,7 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         run_at=None if asked.run_at is None else int(asked.run_at.timestamp() * 1000),
         delay_ms=in_ms(asked.delay_seconds),
         max_attempts=asked.max_attempts,
-        timeout_ms=in_ms(asked.timeout_seconds),
+        timeout_ms=limit_ms(asked.timeout_seconds),
         tags=tuple(asked.tags),
         key=asked.idempotency_key,
         requires=tuple(asked.requires),
@@ -111,7 +112,7 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
         digest=digest,
         options=_options(asked),
         unique_key=asked.unique_key,
-        unique_for_ms=None if asked.unique_for == "unfinished" else in_ms(asked.unique_for),
+        unique_for_ms=None if asked.unique_for == "unfinished" else whole_ms(asked.unique_for),
     )
 
 
@@ -145,6 +146,11 @@ def text_of_data(data: dict[str, Any], field: str) -> str:
 def in_ms(seconds: float | None) -> int | None:
     """Seconds as whole milliseconds."""
     return None if seconds is None else max(round(seconds * 1000), 0)
+
+
+def limit_ms(seconds: float | None) -> int | None:
+    """A limit of time as it is stored."""
+    return None if seconds is None else whole_ms(seconds)
 
 
 def _digest(asked: SubmitTask, data: str) -> bytes:

@@ -47,8 +47,8 @@ class AttemptTx(Protocol):
     def succeeded_with(self, task_type: str, since: int) -> set[str]:
         """The worker_ids that completed tasks of this type since then, among the most recent completions."""
 
-    def blame(self, worker_id: str, task_type: str, reason: str) -> bool:
-        """This worker shall get no more of this type; False when that was so already."""
+    def blame(self, worker_id: str, task_type: str, reason: str) -> None:
+        """This worker shall get no more of this type."""
 
     def forgive(self, worker_id: str, task_type: str | None) -> int:
         """Take that back, without a type for all of them; how many."""

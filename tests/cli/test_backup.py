@@ -15,7 +15,7 @@ import pytest
 from cli_kit import Commands, Running, Scripted, Worker, big, make_queue, names, reply, wait_until
 
 from client.testing import LocalCluster
-from dispatcher.store.sqlite import SqliteStore, backup, opening
+from dispatcher.store.sqlite import SqliteStore, backup
 
 Farm = Callable[..., LocalCluster]
 
@@ -166,7 +166,7 @@ def test_killed_half_way_there_is_no_target(
     assert "b" not in left
     if signum != signal.SIGKILL:
         assert said.code == 130
-        assert said.err == "taskmill: interrupted; nothing was changed\n"
+        assert said.err == "taskmill: interrupted\n"
         assert left == set()
         return
     assert {name.partition("-")[0] for name in left} == {"b.part"}
@@ -237,7 +237,7 @@ def test_a_client_that_goes_away_leaves_nothing(run: Commands, farm: Farm, tmp_p
         assert not [name for name in names(cluster.folder) if "copy" in name], "and has no name already"
         assert "another backup is being made" in run("backup", tmp_path / "b").fault
     wait_until(lambda: not held(cluster), "the copy to be given up")
-    assert run("backup", tmp_path / "b").code == 0
+    wait_until(lambda: run("backup", tmp_path / "b").code == 0, "the next one to be made")
 
 
 def held(cluster: LocalCluster) -> list[str]:
@@ -256,7 +256,6 @@ def test_a_full_disk_here(run: Commands, tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device", str(tmp_path / "b.part"))
 
     monkeypatch.setattr(backup, "write", full)
-    assert opening.file_system(tmp_path) is not None
     said = run("backup", tmp_path / "b")
     assert said.code == 1
     assert said.err.endswith("b.part: No space left on device\n")

@@ -7,6 +7,8 @@ import pytest
 from cli_kit import Commands
 from warm import Cluster
 
+from client.client import Client
+from client.control import Action, Changed
 from client.testing import LocalCluster
 
 
@@ -24,6 +26,21 @@ def taskmill(run: Commands, cluster: LocalCluster) -> Iterator[Commands]:
     yield run
     for action in ("cancel", "delete"):
         cluster.client.bulk(action, newer_than_seconds=86400)  # type: ignore[arg-type]
+
+
+def test_an_interrupt_tells_how_much_was_done(taskmill: Commands, cluster: LocalCluster) -> None:
+    for _ in range(3):
+        cluster.client.submit("noop", queue="q")
+
+    def interrupted(self: Client, action: Action, **filters: str) -> Iterator[Changed]:
+        yield from steps(self, action, **filters)
+        raise KeyboardInterrupt
+
+    steps = Client.bulk_steps
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Client, "bulk_steps", interrupted)
+        said = taskmill("cancel", "--queue", "q", "--yes")
+    assert (said.code, said.err) == (130, "taskmill: interrupted; 3 or more were changed\n")
 
 
 def test_tasks_are_listed(taskmill: Commands, cluster: LocalCluster) -> None:

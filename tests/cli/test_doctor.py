@@ -17,9 +17,10 @@ from postgres_server import Schemas
 
 from cli import checks, database
 from client.testing import LocalCluster
+from common import file_systems
 from dispatcher.config import VERSION
 from dispatcher.store.postgres import PostgresStore, migrations
-from dispatcher.store.sqlite import SqliteStore, opening
+from dispatcher.store.sqlite import SqliteStore
 from worker import instance
 from worker.model import Outcome
 from worker.outbox import Outbox
@@ -250,7 +251,7 @@ def test_disks(run: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     for free, state in ((checks.DISK_FAIL - 1, "fail"), (checks.DISK_WARN - 1, "warn"), (checks.DISK_WARN, "ok")):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
         assert worst(run, 1, "disk")[0] == state
-    monkeypatch.setattr(opening, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr(file_systems, "kind_of", lambda path: "nfs4")
     assert "network file system (nfs4)" in worst(run, 1, "disk")[1]
 
 

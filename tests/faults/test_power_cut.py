@@ -31,6 +31,7 @@ from crash_vfs import CrashVFS, Disk, Image, lay_out
 from overlapping import computing
 from power_cut_load import GONE, FakeClock, Load, Told, name_of
 
+from common import file_systems
 from dispatcher.errors import CannotOpen, DispatcherError
 from dispatcher.model import End, Outcome, State
 from dispatcher.queue import Queue
@@ -297,7 +298,7 @@ def runs(spare: Path, synchronous: str) -> Iterator[Runs]:
     try:
         with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
             patch.setattr(store, "READERS", 2)
-            patch.setattr(opening, "file_system", cache(opening.file_system))
+            patch.setattr(file_systems, "kind_of", cache(file_systems.kind_of))
             patch.setattr(migrations, "steps", cache(migrations.steps))
             yield Runs(folder, pool, patch, synchronous)
     finally:

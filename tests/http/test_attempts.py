@@ -88,6 +88,15 @@ def test_a_registration_brings_what_types_want(api: Api) -> None:
     assert api.task(api.submit(max_attempts=1))["max_attempts"] == 1
 
 
+def test_a_limit_below_a_millisecond_is_one(api: Api) -> None:
+    """As 0 it would be none."""
+    task_id = api.submit(timeout_seconds=0.0004)
+    assert api.task(task_id)["timeout_seconds"] == 0.001
+    api.ask("PATCH", f"/task/{task_id}", {"timeout_seconds": 0.0002})
+    (lease,) = api.claim()["tasks"]
+    assert lease["timeout_seconds"] == 0.001
+
+
 def blame(api: Api) -> None:
     for _ in range(IN_A_ROW):
         failed(api, api.submit(max_attempts=1))

@@ -74,6 +74,8 @@ def test_bad_names_and_bodies(api: Api) -> None:
         reply = api.post(path)
         assert (reply.status, reply.fault.split(":")[0]) == (400, "queue")
     assert api.post("/queues/mail/pause", {"until": 1}).fault.startswith("until: ")
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+    assert api.post("/queues/mail/pause", {"until": 1}, environ_overrides=chunked).fault.startswith("until: ")
     assert api.get("/queues?odd=1").status == 400
     assert api.rows()["queues"] == 0
 

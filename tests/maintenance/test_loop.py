@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from dispatcher.clock import Now
+from dispatcher.errors import StorageFull
 from dispatcher.maintenance.loop import Loop
 from dispatcher.maintenance.scheduler import SHORTEST_PAUSE_S, pause_until
 
@@ -17,21 +18,21 @@ class Step:
     def __init__(self) -> None:
         self.runs: list[Now] = []
         self.enough = threading.Event()
-        self.failing = False
+        self.fault: Exception | None = None
 
     def run_once(self, now: Now) -> int:
         self.runs.append(now)
         if len(self.runs) >= 3:
             self.enough.set()
-        if self.failing:
-            raise OSError("the disk is away")
+        if self.fault is not None:
+            raise self.fault
         return 1
 
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_runs_again_and_again_whatever_happens(failing: bool, caplog: pytest.LogCaptureFixture) -> None:
     step = Step()
-    step.failing = failing
+    step.fault = OSError("the disk is away") if failing else None
     loop = Loop(step, 0.001, lambda: Now(1, 2))
     loop.start()
     assert step.enough.wait(PATIENCE)
@@ -40,6 +41,34 @@ def test_runs_again_and_again_whatever_happens(failing: bool, caplog: pytest.Log
     assert step.runs[0] == Now(1, 2)
     assert ("the disk is away" in caplog.text) is failing
     assert len(step.runs) == done
+
+
+def test_an_unexpected_fault_is_told_whole_and_one_of_the_pause_is_outlived(caplog: pytest.LogCaptureFixture) -> None:
+    pauses = iter([KeyError("missing"), 0.001, 0.001])
+
+    def pause() -> float:
+        told = next(pauses)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    step = Step()
+    loop = Loop(step, pause, lambda: Now(1, 2))
+    loop.start()
+    loop.hurry()
+    assert step.enough.wait(PATIENCE)
+    loop.stop()
+    assert "KeyError: 'missing'" in caplog.text
+
+
+def test_a_full_disk_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    step = Step()
+    step.fault = StorageFull()
+    loop = Loop(step, 3600, lambda: Now(1, 2))
+    loop.start()
+    loop.stop()
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
 
 
 def test_stop_does_not_wait_for_the_interval() -> None:

@@ -14,9 +14,10 @@ import pytest
 from full_disk import FullDisk
 from store_kit import FakeClock, Later, Mill, until, waiting
 
+from common import file_systems
 from dispatcher.errors import CannotOpen, StorageFull, Unavailable
 from dispatcher.model import Orders
-from dispatcher.store.sqlite import SqliteStore, migrations, opening
+from dispatcher.store.sqlite import SqliteStore, migrations
 from dispatcher.store.sqlite.attempts import SUCCEEDED
 from dispatcher.store.sqlite.bulk import UNTAG
 from dispatcher.store.sqlite.integrity import FRESH_S, Examiner
@@ -138,27 +139,11 @@ def test_a_file_is_looked_at_while_it_is_worked_on(path: Path) -> None:
     assert Examiner(path).look().found is None, "nothing is known of its pages"
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
-def test_network_file_system_is_refused(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.read_text
-    mounts = f"/dev/sda1 / ext4 rw 0 0\nhost:/x {path.parent} {kind} rw 0 0\n"
-
-    def read_text(self: Path, *args: object) -> str:
-        return mounts if str(self) == "/proc/mounts" else real(self, *args)
-
-    monkeypatch.setattr(Path, "read_text", read_text)
-    with pytest.raises(CannotOpen, match=f"network file system .{kind}"):
+def test_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_systems, "kind_of", lambda folder: "nfs4" if folder == path.parent else "ext4")
+    with pytest.raises(CannotOpen, match="lies on a network file system"):
         SqliteStore(path)
     assert not path.exists()
-
-
-def test_place_below_a_mount_with_a_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = tmp_path / "a b"
-    place.mkdir()
-    mounts = f"/dev/sda1 / ext4 rw 0 0\nhost:/x {str(place).replace(' ', chr(92) + '040')} nfs rw 0 0\n"
-    monkeypatch.setattr(Path, "read_text", lambda self, *args: mounts)
-    assert opening.file_system(place / "deep") == "nfs"
-    assert opening.file_system(tmp_path) == "ext4"
 
 
 def test_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:

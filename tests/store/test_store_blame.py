@@ -10,7 +10,7 @@ from test_store_races import recount
 
 from dispatcher.maintenance.attempts import Attempts
 from dispatcher.model import End, LeaseName
-from dispatcher.queue.blame import AROUND_MS, IN_A_ROW, SPARE_MS
+from dispatcher.queue.blame import AROUND_MS, IN_A_ROW, LOOK_MS, SPARE_MS
 from dispatcher.queue.report import Outcome
 from dispatcher.store.base import Store
 
@@ -151,6 +151,22 @@ def test_its_waiting_claim_gets_none_either(mill: Mill) -> None:
     assert not waits.done
     assert mill.queue.forgive("bad", "noop") == 1
     assert len(waits.answer().tasks) == 1
+
+
+def test_blame_that_was_looked_for_too_early_is_learned_with_the_next_failure(mill: Mill) -> None:
+    for _ in range(IN_A_ROW - 1):
+        fail(mill, "bad")
+        succeed(mill, "good")
+    session = mill.store._writer._session  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        commit = session.commit
+        patch.setattr(session, "commit", lambda: (mill.queue.learn_attempts(), commit())[1])
+        fail(mill, "bad")
+    assert blamed(mill) == [("bad", "noop")]
+    mill.clock.forward(LOOK_MS / SECOND)
+    fail(mill, "bad")
+    mill.submit(1)
+    assert mill.claim("bad").tasks == []
 
 
 def test_where_everybody_fails_nobody_is_to_blame(mill: Mill) -> None:

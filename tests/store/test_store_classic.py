@@ -1,5 +1,7 @@
 """The classic form: one task, a lease known by worker_id, heartbeats that name nothing (DESIGN section 5)."""
 
+from contextlib import closing
+
 import pytest
 from store_kit import LEASE_S, SILENCE_S, Mill, name
 
@@ -26,6 +28,21 @@ def test_claim_and_report_without_a_lease_id(mill: Mill) -> None:
     assert tell(mill, "old", task_id) == Verdict.ACCEPTED
     assert mill.result(task_id) == '"done"'
     assert tell(mill, "old", task_id) == Verdict.DUPLICATE
+
+
+def test_it_is_measured_and_told_like_the_native_form(mill: Mill) -> None:
+    task_id, rates, events = mill.one(max_attempts=2), mill.queue.rates, mill.queue.events
+    with closing(events.listen(task_id, None)):
+        events.changed()
+        take(mill)
+        assert (events.changed(), rates.take().waits) == ([task_id], [0.0])
+        mill.queue.report_classic("old", task_id, Outcome(LeaseName(0, 0), End.FAILED, error="why", run_ms=250), None)
+        assert events.changed() == [task_id]
+    sample = rates.take()
+    assert (sample.tried, sample.failed, sample.runs) == (1, 1, [0.25])
+    with pytest.raises(NotFound):
+        tell(mill, "old", 999)
+    assert rates.take().tried == 0, "nothing was reported"
 
 
 def test_only_named_types_are_taken(mill: Mill) -> None:

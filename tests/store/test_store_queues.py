@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_kit import SECOND, FakeClock, MakeStore, Mill, StoreKind, name, race, waiting
+from store_kit import SECOND, FakeClock, MakeStore, Mill, StoreKind, failing_commits, name, race, waiting
 
-from dispatcher.errors import BacklogFull
+from dispatcher.errors import BacklogFull, Unavailable
 from dispatcher.maintenance.limiter import Limiter
 from dispatcher.model import End, QueueSettings
 from dispatcher.queue import queues
@@ -161,6 +161,17 @@ def test_limit_holds_under_eight_claimers(mill: Mill) -> None:
         for lease in leases[:3]:
             mill.succeed(lease)
         del leases[:3]
+
+
+def test_an_end_wakes_who_waits_for_room_also_after_a_failed_transaction(mill: Mill) -> None:
+    configure(mill, max_running=1)
+    first, following = mill.submit(2)
+    lease = mill.lease("bob")
+    waits = waiting(mill, "ann")
+    with failing_commits(mill.store), pytest.raises(Unavailable):
+        mill.queue.cancel([first])
+    mill.succeed(lease)
+    assert [task.task_id for task in waits.answer().tasks] == [following]
 
 
 def test_taken_back_lease_keeps_to_the_limit(mill: Mill) -> None:

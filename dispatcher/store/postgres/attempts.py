@@ -107,10 +107,10 @@ class AttemptOps(LeaseOps):
         """Who completed tasks of this type since then."""
         return {row[0] for row in self.ask(SUCCEEDED, (since, RECENT, task_type))}
 
-    def blame(self, worker_id: str, task_type: str, reason: str) -> bool:
+    def blame(self, worker_id: str, task_type: str, reason: str) -> None:
         """No more of this type for this worker."""
         sql = "INSERT INTO blames VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
-        return bool(self.changed(sql, (worker_id, task_type, self.now.wall, reason)))
+        self.changed(sql, (worker_id, task_type, self.now.wall, reason))
 
     def forgive(self, worker_id: str, task_type: str | None) -> int:
         """Take that back."""

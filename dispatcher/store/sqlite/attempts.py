@@ -90,12 +90,10 @@ class AttemptOps(LeaseOps):
         rows = self.db.executemany(SUCCEEDED, [(lane_id, since, RECENT) for lane_id in lanes])
         return {row[0] for row in rows}
 
-    def blame(self, worker_id: str, task_type: str, reason: str) -> bool:
+    def blame(self, worker_id: str, task_type: str, reason: str) -> None:
         """No more of this type for this worker."""
-        self.db.execute(
-            "INSERT OR IGNORE INTO blames VALUES (?, ?, ?, ?)", (worker_id, task_type, self.now.wall, reason)
-        )
-        return bool(self.db.changes())
+        sql = "INSERT OR IGNORE INTO blames VALUES (?, ?, ?, ?)"
+        self.db.execute(sql, (worker_id, task_type, self.now.wall, reason))
 
     def forgive(self, worker_id: str, task_type: str | None) -> int:
         """Take that back."""

@@ -6,6 +6,7 @@ operation did when it fails, and `flush` writes the changed numbers once a trans
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Collection
 
 import apsw
 
@@ -25,7 +26,6 @@ class Counts:
         self._changed: set[tuple[int, str]] = set()
         self._journal: list[tuple[int, str, int]] = []
         self._fresh: set[int] = set()
-        self.limited: frozenset[str] = frozenset()  # queues that run only so many tasks
         self._ready = {lane_id for (lane_id, state), n in self._n.items() if state == READY and n}
 
     def lane_id(self, db: apsw.Connection, queue: str, task_type: str, requires: tuple[str, ...]) -> int:
@@ -49,13 +49,13 @@ class Counts:
         """Lanes with something to take."""
         return [self.lanes[lane_id] for lane_id in self._ready]
 
-    def fresh_lanes(self) -> list[Lane]:
-        """Lanes that gained ready tasks since the transaction began, and still have some; and those of limited queues
-        in which tasks ended."""
-        if self.limited:
+    def fresh_lanes(self, limited: Collection[str]) -> list[Lane]:
+        """Lanes that gained ready tasks since the transaction began, and still have some; and those of the limited
+        queues, which run only so many tasks, in which some ended."""
+        if limited:
             running = State.IN_PROGRESS.value
             for queue in {self.lanes[i].queue for i, state, n in self._journal if n < 0 and state == running}:
-                if queue in self.limited:
+                if queue in limited:
                     self.freshen(queue)
         return [self.lanes[lane_id] for lane_id in self._fresh if self._n[(lane_id, READY)]] if self._fresh else []
 

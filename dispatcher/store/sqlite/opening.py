@@ -11,23 +11,12 @@ from pathlib import Path
 
 import apsw
 
+from common import file_systems
 from dispatcher.errors import CannotOpen, InUse
 from dispatcher.store.sqlite.migrations import migrate
 
-NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "fuse.sshfs", "fuse.glusterfs", "davfs")
 CHECK_SECONDS = 1.0
 CACHE_KIB = 32 * 1024
-
-
-def file_system(path: Path) -> str:
-    """The type of the file system that holds a path, as /proc/mounts names it ('' where there is none)."""
-    try:
-        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    place = path.resolve()
-    holding = [(len(m[1]), m[2]) for m in mounts if place.is_relative_to(m[1].encode().decode("unicode_escape"))]
-    return max(holding, default=(0, ""))[1]
 
 
 def lock(path: Path) -> int:
@@ -35,8 +24,7 @@ def lock(path: Path) -> int:
 
     The lock lies on a file of its own: closing any descriptor of the database itself would drop SQLite's locks.
     """
-    kind = file_system(path.parent)
-    if kind.startswith(NETWORK):
+    if kind := file_systems.network_kind_of(path.parent):
         raise CannotOpen(f"{path} lies on a network file system ({kind}), where SQLite's locks cannot be trusted")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

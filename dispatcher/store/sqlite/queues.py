@@ -45,7 +45,6 @@ class QueueOps(KeyRules):
         if self._settings is None:
             rows = self.db.execute(f"SELECT {SETTINGS} FROM queues")
             self._settings = {row[0]: QueueSettings(row[0], bool(row[1]), *row[2:]) for row in rows}
-            self.counts.limited = frozenset(s.queue for s in self._settings.values() if s.max_running is not None)
         return self._settings
 
     def configure(self, queue: str, changes: Mapping[str, Any]) -> QueueSettings:

@@ -83,7 +83,7 @@ class SqliteTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
 
     def fresh_lanes(self) -> list[Lane]:
         """The lanes that gained ready tasks in this transaction."""
-        return self.counts.fresh_lanes()
+        return self.counts.fresh_lanes([s.queue for s in self.queue_settings().values() if s.max_running is not None])
 
     def look_afresh(self) -> None:
         """Nothing: there are no other dispatchers."""
