@@ -1,4 +1,8 @@
-"""The dispatcher as Python methods: every call is retried while the dispatcher is away, and safe to retry."""
+"""The dispatcher as Python methods: every call is retried while the dispatcher is away.
+
+That is safe: a submit has a name, and most others say what shall be so. Only a retry and an edit whose answer was lost
+do it again: a task that has ended once more in between runs once more, and an edited one has another generation.
+"""
 
 import hashlib
 import math

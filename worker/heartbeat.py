@@ -1,7 +1,8 @@
 """The heartbeat: lists every lease that is held, names the claims in flight, carries news, brings orders (mechanism 1).
 
 It runs in a thread with nothing else on it and shares no lock with slow work. It goes out every
-WORKER_HEARTBEAT_INTERVAL, or up to a tenth sooner; early, at most once a second, when a handler has news; at once when
+WORKER_HEARTBEAT_INTERVAL (or three fifths of the wait that the dispatcher takes for no silence, if that is less), or up
+to a tenth sooner; early, at most once a second, when a handler has news; at once when
 a provisional lease must be confirmed or another store answers (for leases of short tasks within a second). Unanswered,
 it is repeated every 2 s.
 
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 _SPACING = 1.0  # seconds between early heartbeats
 _RETRY = 2.0
 _JITTER = (0.9, 1.0)
+_OF_THE_WAIT = 0.6  # of the wait that is short enough to be no silence: two of them come within it, or nearly
 _ANSWER_TIME = 10.0
 _LEAVE_TIME = 2.0
 _BAD = (400, 413)
@@ -52,7 +54,7 @@ class Heartbeat:
         renew: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._worker_id, self._interval = settings.worker_id, settings.worker_heartbeat_interval
+        self._worker_id, self._set_interval = settings.worker_id, settings.worker_heartbeat_interval
         self._register, self._host, self._renew, self._clock = register, host, renew, clock
         self._link, self._leases, self._runner, self._claims = link, leases, runner, claims
         self._alone = len(set(settings.dispatcher_url)) == 1
@@ -63,6 +65,11 @@ class Heartbeat:
         self._turn = threading.Condition()
         self._closed = False
         self.wake: Callable[[], None] = lambda: None
+
+    @property
+    def _interval(self) -> float:
+        """As it is set; sooner where the dispatcher takes the silent for dead before long."""
+        return min(self._set_interval, _OF_THE_WAIT * self._claims.patience.told_wait)
 
     def register(self, register: dict[str, Any]) -> None:
         """What this worker is has changed: say so now."""

@@ -35,7 +35,7 @@ from worker.ready import MAX_OUTCOMES, Ready
 
 log = logging.getLogger(__name__)
 DEFINITIVE = frozenset(("accepted", "accepted_late", "duplicate", "superseded", "cancelled"))
-FULL = 0.8  # of CACHE_MAX_BYTES: claiming stops
+FULL = 0.8  # of CACHE_MAX_BYTES: claiming stops, and what is held already finds room
 _TO_SPLIT = (400, 413)
 _REPORT_TIME, _UPLOAD_TIME = 10.0, 120.0  # seconds for an answer
 _SLOWEST = 256 * 1024  # bytes a second: a report has more time in proportion
@@ -360,7 +360,7 @@ class Reporter:
         full = size >= FULL * self._settings.cache_max_bytes
         if full and not self._claims.blocked:
             log.warning(
-                "%d bytes of outcomes wait (CACHE_MAX_BYTES=%d): no more tasks are claimed",
+                "%d bytes of outcomes wait (four fifths of CACHE_MAX_BYTES=%d): no more tasks are claimed",
                 size,
                 self._settings.cache_max_bytes,
             )

@@ -6,7 +6,7 @@ are seconds, as there.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from dispatcher.store.base import Tx
 
@@ -26,6 +26,9 @@ class Options:
         """As JSON text; None when there is nothing in it."""
         said = {name: value for name, value in asdict(self).items() if value is not None}
         return json.dumps(said) if said else None
+
+
+NAMES = frozenset(one.name for one in fields(Options))
 
 
 def parse(text: str | None) -> Options:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from common import json_profile
 from dispatcher.model import KEYED, EndedTask, Granted, Lane, Output
+from dispatcher.queue import options
 from dispatcher.queue.claim import Claimed
 
 JSON: Mapping[str, str] = MappingProxyType({"Content-Type": "application/json"})
@@ -88,7 +89,7 @@ def task(row: Mapping[str, Any], output: Output | None = None) -> str:
     own["waiting_because"] = row.get("waiting_because")
     own |= json.loads(row["options"]) if row["options"] else {}
     result = json.loads(row["result"]) if row["result"] is not None else None
-    taken = own.keys() | {"task_data", "result", "result_ref", "partial"}
+    taken = own.keys() | options.NAMES | {"task_data", "result", "result_ref", "partial"}
     extra = {key: value for key, value in result.items() if key not in taken} if isinstance(result, dict) else {}
     partial = f',"partial":{output.partial}' if output is not None and output.partial is not None else ""
     return _spliced({**extra, **own}, row, partial)

@@ -294,12 +294,22 @@ def test_a_failure_is_tried_again_until_the_attempts_are_used(api: Api) -> None:
 def test_result_fields_never_override_the_tasks_own(api: Api) -> None:
     task_id = api.submit(task_data={"a": 1})
     take(api)
-    claims = {"attempts": 99, "task_type": "x", "assigned_to": "x", "task_data": 0, "result_ref": {}, "result": 5}
+    claims = {
+        "attempts": 99,
+        "task_type": "x",
+        "assigned_to": "x",
+        "task_data": 0,
+        "result_ref": {},
+        "result": 5,
+        "memory_mb": 7,
+        "webhook": "http://x",
+    }
     tell(api, task_id, **claims, generation=7, queue="x", created_at=0, primes=[2])
     task = api.task(task_id)
     assert (task["attempts"], task["task_type"], task["assigned_to"]) == (1, "noop", "worker-1")
     assert (task["task_data"], task["generation"], task["queue"], task["primes"]) == ({"a": 1}, 1, "default", [2])
     assert "result_ref" not in task
+    assert not {"memory_mb", "webhook"} & task.keys()
     assert task["result"]["attempts"] == 99
 
 

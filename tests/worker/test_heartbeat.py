@@ -76,6 +76,16 @@ def test_it_goes_out_at_its_interval_or_a_little_sooner(bench: Bench, heartbeat:
     assert 27 <= min(pauses) < max(pauses) <= 30, "a thousand that started together drift apart"
 
 
+def test_it_goes_out_before_the_dispatcher_takes_it_for_dead(bench: Bench, heartbeat: Heartbeat) -> None:
+    """Five sixths of WORKER_DEATH_TIMEOUT are what it says: with the default of 60 s nothing changes."""
+    for told, longest in ((50, 30), (8 * 5 / 6, 4), (None, 30)):
+        bench.dispatcher.wait_seconds = told
+        settle_in(bench, heartbeat)
+        pause = heartbeat.step()
+        assert 0.9 * longest <= pause <= longest, told
+        bench.clock.now += 30
+
+
 def test_another_store_is_registered_with_within_a_second(bench: Bench, heartbeat: Heartbeat) -> None:
     settle_in(bench, heartbeat)
     bench.dispatcher.store_id = "store-b"

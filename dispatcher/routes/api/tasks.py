@@ -139,17 +139,18 @@ class BulkDone(Reply):
     verdicts: dict[str, int]
     sample_ids: list[int]
     next_cursor: int | None = Field(description="not null: ask again with this cursor for the rest")
+    tasks: list[TaskVerdict] | None = Field(None, description="of an action by ids: the verdict on each")
 
 
 LISTED: dict[str, Any] = {
     "task_id": 1, "task_type": "prime", "task_data": {"limit": 100000, "method": "sieve"}, "queue": "default",
-    "status": "completed", "priority": 0, "attempts": 1, "max_attempts": 3, "generation": 0, "assigned_to": None,
+    "status": "completed", "priority": 0, "attempts": 1, "max_attempts": 3, "generation": 1, "assigned_to": None,
     "tags": [], "requires": [], "key": None, "created_at": AT, "run_at": AT, "started_at": AT, "finished_at": AT,
     "timeout_seconds": None, "run_seconds": 0.021, "cancel_requested": False, "progress": None, "note": None,
     "error": None, "result": {"prime_count": 9592},
 }  # fmt: skip
 ATTEMPT = {
-    "attempt": 1, "generation": 0, "worker_id": "worker-1", "error": None, "started_at": AT, "ended_at": AT,
+    "attempt": 1, "generation": 1, "worker_id": "worker-1", "error": None, "started_at": AT, "ended_at": AT,
     "outcome": "completed", "counted": True,
 }  # fmt: skip
 ENDED = {
@@ -190,7 +191,7 @@ OPERATIONS = (
     ),
     Operation(
         "get", "/task/{task_id}/log", None, TaskLog, "The last lines that the task logged, while it runs and after",
-        "Of the newest attempt; give the answer's `cursor` as `after` to get what came since.",
+        "Of all attempts; give the answer's `cursor` as `after` to get what came since.",
         {"task_id": 1, "status": "in_progress", "attempts": 1, "lines": ["sieving"], "cursor": "9f86d081884c-1"},
         query=("after",), errors=(errors.NotFound,),
     ),
@@ -221,7 +222,7 @@ OPERATIONS = (
     ),
     Operation(
         "post", "/task/{task_id}/cancel", None, TaskVerdict, "Cancel one task",
-        "A waiting task ends at once; a running one is told to stop by its worker's next heartbeat.",
+        "A waiting task ends at once; a running one is told to stop at once.",
         {"task_id": 1, "verdict": "cancelled"}, errors=(errors.NotFound,),
     ),
     Operation(
@@ -232,7 +233,7 @@ OPERATIONS = (
     Operation(
         "patch", "/task/{task_id}", models.EditTask, Edited, "Change a waiting task",
         "What is not named stays as it is; at least one field must be.",
-        {"task_id": 1, "status": "pending", "generation": 1}, {"priority": 10},
+        {"task_id": 1, "status": "pending", "generation": 2}, {"priority": 10},
         errors=(errors.NotFound, errors.NotWaiting),
     ),
     Operation(
