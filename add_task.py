@@ -18,6 +18,8 @@ def main() -> int:
     """Runs the command line here or in the venv; returns its exit code."""
     try:
         from client.cli import main as add_task
+    except KeyboardInterrupt:
+        return 130  # nothing was submitted
     except (ImportError, SyntaxError, TypeError):  # a library is missing, or this Python is older than 3.10
         if Path(sys.prefix).resolve() == VENV.resolve():
             raise

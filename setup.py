@@ -11,6 +11,7 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 from setuptools.errors import SetupError
 
 FOLDERS = ("cli", "client", "common", "dispatcher", "tasks", "worker")
@@ -40,8 +41,6 @@ class Build(build_py):
 
     def run(self) -> None:
         """Into a fresh folder: what an older build left there must not be shipped."""
-        if self.editable_mode:
-            raise SetupError("an editable install is not possible, since modules are renamed: work in the repository")
         root, target = Path(__file__).resolve().parent, Path(self.build_lib) / NAME
         shutil.rmtree(target, ignore_errors=True)
         for folder in FOLDERS:
@@ -52,4 +51,12 @@ class Build(build_py):
         (target / "py.typed").touch()
 
 
-setup(py_modules=[NAME], cmdclass={"build_py": Build})
+class Refuse(editable_wheel):
+    """`pip install -e`."""
+
+    def run(self) -> None:
+        """Not possible."""
+        raise SetupError("an editable install is not possible, since modules are renamed: work in the repository")
+
+
+setup(py_modules=[NAME], cmdclass={"build_py": Build, "editable_wheel": Refuse})

@@ -205,7 +205,12 @@ def _file(database: Path) -> Iterator[Finding]:
     try:
         lock = opening.lock(database)
     except CannotOpen as error:
-        yield Finding("database", WARN, f"{error}, which does not answer", "is DISPATCHER_URL that dispatcher's?")
+        yield Finding(
+            "database",
+            WARN,
+            f"{error}, which could not be asked",
+            "are DISPATCHER_URL and DISPATCHER_TOKEN that dispatcher's?",
+        )
         return
     try:
         with closing(backup.open_backup(database)) as db:

@@ -84,8 +84,13 @@ def record_of(fields: Iterable[tuple[str, object]]) -> "Table":
 
 
 def one_line(text: str) -> str:
-    """A handler's text must not steer the terminal."""
+    """A text of a handler or a worker must not steer the terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def printable(text: str) -> str:
+    """The same of a text that may have several lines."""
+    return "\n".join(map(one_line, text.splitlines()))
 
 
 def span(seconds: float) -> str:
@@ -108,5 +113,5 @@ def _cell(value: object) -> "Text":
     from rich.text import Text
 
     if isinstance(value, Coloured):
-        return Text(*value)
-    return Text("-" if value is None else str(value))
+        return Text(printable(value.text), value.style)
+    return Text("-" if value is None else printable(str(value)))

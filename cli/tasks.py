@@ -12,7 +12,7 @@ import click
 from cli import files, show
 from cli.errors import DONE, FAILED, USAGE, Failed
 from cli.options import LISTED, asking, dispatcher, duration, examples, id_argument, taking, url_option
-from cli.show import one_line
+from cli.show import one_line, printable
 from client.client import Client
 from client.display import Human, JsonLines
 from client.waiting import ENDED, Task
@@ -73,7 +73,7 @@ def _own(task: Task) -> Iterator[tuple[str, Any]]:
 def _value(name: str, value: Any) -> str:
     if name == "attempts_log":
         return "\n".join(_attempt(one) for one in value)
-    text = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… (whole with --json)"
 
 

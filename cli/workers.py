@@ -116,7 +116,7 @@ def _order(context: click.Context, state: str, when: str | None, as_json: bool, 
             reached = client.order_worker(name, state, when)
         except Rejected as error:
             raise (_never_seen(name) if error.code == "not_found" else error) from None
-    live = f"{reached} running" if reached else "none is running now"
+    live = f"{reached} alive" if reached else "none is alive now"
     if as_json:
         show.as_json({"worker_id": name, "state": state, "when": when, "instances": reached})
     else:

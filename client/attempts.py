@@ -1,10 +1,11 @@
 """Calls about attempts: which workers do not get which types, and forgiving them."""
 
-from collections.abc import Mapping
 from typing import Any
 
+from client.calls import Calls
 
-class AttemptCalls:
+
+class AttemptCalls(Calls):
     """A part of the client."""
 
     def blames(self) -> list[dict[str, Any]]:
@@ -16,9 +17,3 @@ class AttemptCalls:
         `not_found` when there were none."""
         fields = {"worker_id": worker_id, **({} if task_type is None else {"task_type": task_type})}
         return int(self._post("/forgive", fields)["forgiven"])
-
-    def _call(self, method: str, path: str, body: bytes | None = None, timeout: float = 30.0) -> Any:
-        raise NotImplementedError
-
-    def _post(self, path: str, fields: Mapping[str, Any], timeout: float = 30.0) -> Any:
-        raise NotImplementedError

@@ -92,14 +92,21 @@ def _wait(client: Client, task_ids: list[int], show: Display, timing: Timing) ->
             show.ended(client.url, task)
             good = good and task["status"] == "completed"
         if watch.open and isinstance(show, Human) and timing.now() >= shown + 1.0:
+            _show_progress(client, watch, show, total, explain=shown >= 0)
             shown = timing.now()
-            _show_progress(client, watch, show, total)
     return DONE if good else FAILED
 
 
-def _show_progress(client: Client, watch: Watch, show: Human, total: int) -> None:
+def _show_progress(client: Client, watch: Watch, show: Human, total: int, explain: bool) -> None:
     running = [task for task in client.tasks(ids=watch.open[:_WATCHED]) if task["status"] == "in_progress"]
-    show.progress(total, total - len(watch.open), running)
+    why = _why(client, watch.open[0]) if explain and not running else ""
+    show.progress(total, total - len(watch.open), running, why)
+
+
+def _why(client: Client, task_id: int) -> str:
+    """Why a task waits, if it still does."""
+    because = client.task(task_id).get("waiting_because")
+    return f"task {task_id}: {because}" if because else ""
 
 
 def _connect(url: str | None, patience: float) -> Client:

@@ -205,12 +205,6 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
     def _call(self, method: str, path: str, body: bytes | None = None, timeout: float = 30.0) -> Any:
         return self._retry.run(lambda: self._transport.call(method, path, body, timeout=timeout))
 
-    def _post(self, path: str, fields: Mapping[str, Any], timeout: float = 30.0) -> Any:
-        return self._call("POST", path, json_profile.dump(fields).encode("utf-8"), timeout)
-
-    def _send(self, method: str, path: str, fields: Mapping[str, Any]) -> Any:
-        return self._call(method, path, json_profile.dump(fields).encode("utf-8"))
-
     def _pages(self, query: dict[str, Any]) -> Iterator[Task]:
         while True:
             page = self._call("GET", f"/tasks?{urlencode(query)}")

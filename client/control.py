@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from client import bodies
+from client.calls import Calls
 from client.waiting import WINDOW
-from common import json_profile
 
 Action = Literal["cancel", "retry", "delete"]
 _TIMEOUT = 60.0  # the dispatcher works for ten seconds on one request
@@ -20,14 +20,8 @@ class Changed(NamedTuple):
     sample_ids: list[int]
 
 
-class Control:
+class Control(Calls):
     """The methods of a Client that steer tasks."""
-
-    def _call(self, method: str, path: str, body: bytes | None = None, timeout: float = 30.0) -> Any:
-        raise NotImplementedError
-
-    def _post(self, path: str, fields: Mapping[str, Any], timeout: float = 30.0) -> Any:
-        raise NotImplementedError
 
     def cancel(self, task_ids: Iterable[int]) -> dict[int, str]:
         """For each id `cancelled`, `cancel_requested` (it runs and is told), `already_final` or `not_found`."""
@@ -54,7 +48,7 @@ class Control:
         it does not wait."""
         if changes.get("run_at") is not None:
             changes["run_at"] = bodies.rfc3339(changes["run_at"])
-        return dict(self._call("PATCH", f"/task/{task_id}", json_profile.dump(changes).encode("utf-8")))
+        return dict(self._send("PATCH", f"/task/{task_id}", changes))
 
     def bulk(self, action: Action, *, dry_run: bool = False, **filters: Any) -> Changed:
         """Cancel, retry or delete all tasks that match every filter: status, queue, task_type, tag,

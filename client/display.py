@@ -37,7 +37,7 @@ class JsonLines:
     def next_step(self, url: str, task_ids: list[int], *, workers: int | None) -> None:
         """Nothing: programs know."""
 
-    def progress(self, total: int, ended: int, running: list[Task]) -> None:
+    def progress(self, total: int, ended: int, running: list[Task], why: str = "") -> None:
         """Nothing."""
 
     def ended(self, url: str, task: Task) -> None:
@@ -71,10 +71,10 @@ class Human:
             _say(f"No worker is active yet. Start one with: {WORKER} worker-1")
         _say(f"See how it goes: curl {url}/task/{task_ids[0]}")
 
-    def progress(self, total: int, ended: int, running: list[Task]) -> None:
-        """`ended` of `total` tasks have ended; `running` are some of the others."""
+    def progress(self, total: int, ended: int, running: list[Task], why: str = "") -> None:
+        """`ended` of `total` tasks have ended; `running` are some of the others, `why` says why none is."""
         share = (ended + sum(_share(task) for task in running)) / total
-        text = f"{share:4.0%}  {ended} of {total} ended{_detail(running)}"
+        text = f"{share:4.0%}  {ended} of {total} ended{_detail(running)}{why and f'; {_printable(why)}'}"
         if text == self._last:
             return
         self._last = text

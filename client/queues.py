@@ -1,18 +1,13 @@
 """Queues as Python methods: what they hold, their settings; and why a task waits."""
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from client.calls import Calls
 
-class QueueCalls:
+
+class QueueCalls(Calls):
     """The part of the client that looks at queues and changes their settings."""
-
-    def _call(self, method: str, path: str, body: bytes | None = None, timeout: float = 30.0) -> Any:
-        raise NotImplementedError
-
-    def _send(self, method: str, path: str, fields: Mapping[str, Any]) -> Any:
-        raise NotImplementedError
 
     def queues(self) -> list[dict[str, Any]]:
         """All queues: how many tasks wait, are ready and run, and the settings."""

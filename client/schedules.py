@@ -1,12 +1,11 @@
 """The client's part about later: recurring schedules, and tasks that may exist only once."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from client import bodies
-from common import json_profile
+from client.calls import Calls
 
 Schedule = dict[str, Any]
 _PAGE = 100
@@ -19,11 +18,8 @@ class Submitted(NamedTuple):
     created: bool
 
 
-class LaterCalls(ABC):
+class LaterCalls(Calls):
     """Mixed into the client."""
-
-    @abstractmethod
-    def _call(self, method: str, path: str, body: bytes | None = None, timeout: float = 30.0) -> Any: ...
 
     def submit_unique(
         self,
@@ -60,11 +56,11 @@ class LaterCalls(ABC):
     def create_schedule(self, name: str, task: Mapping[str, Any], **fields: Any) -> Schedule:
         """Make a schedule of `cron` (and `zone`) or `every`, with `catch_up`, `paused`, `dry_run` as wanted. `task` has
         the fields of a submit. The same one may be made again; Rejected with code `conflict` when there is another."""
-        return self._send("POST", "/schedules", {"name": name, "task": task, **fields})
+        return dict(self._send("POST", "/schedules", {"name": name, "task": task, **fields}))
 
     def change_schedule(self, name: str, **changes: Any) -> Schedule:
         """Change `cron`, `zone`, `every`, `task`, `catch_up` or `paused`; the rest stays."""
-        return self._send("PATCH", f"/schedules/{name}", changes)
+        return dict(self._send("PATCH", f"/schedules/{name}", changes))
 
     def delete_schedule(self, name: str) -> None:
         """Delete a schedule; the tasks that it submitted stay. Raises Rejected with code `not_found`."""
@@ -74,7 +70,3 @@ class LaterCalls(ABC):
         """Submit a schedule's task now, beside its ticks."""
         reply = self._send("POST", f"/schedules/{name}/run", {"idempotency_key": idempotency_key or bodies.new_key()})
         return Submitted(int(reply["task_id"]), bool(reply["created"]))
-
-    def _send(self, method: str, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        said = {name: value for name, value in fields.items() if value is not None}
-        return dict(self._call(method, path, json_profile.dump(said).encode("utf-8")))

@@ -239,7 +239,7 @@ def _fixed_headers(token: str | None) -> str:
     if token is None:
         return headers
     if not urls.PLAIN.fullmatch(token):
-        raise ValueError("the token must be printable ASCII without spaces")
+        raise ValueError("the token (DISPATCHER_TOKEN) must be printable ASCII without spaces")
     return f"{headers}Authorization: Bearer {token}\r\n"
 
 

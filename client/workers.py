@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from common import json_profile
+from client.calls import Calls
 
 
-class WorkerCalls:
+class WorkerCalls(Calls):
     """Mixed into `Client`."""
-
-    def _call(self, method: str, path: str, body: bytes | None = None, timeout: float = 30.0) -> Any:
-        raise NotImplementedError
 
     def workers(self) -> list[dict[str, Any]]:
         """The workers that live, and the newest instance of each that does not: what they are, and their orders."""
@@ -22,8 +19,7 @@ class WorkerCalls:
         `stop` (`when`, of these two: "after" what runs, or "now"); how many living instances that reached. Raises
         Rejected with code `not_found` for a name never seen."""
         order: Mapping[str, Any] = {"state": state} if when is None else {"state": state, "when": when}
-        body = json_profile.dump(order).encode()
-        return int(self._call("PATCH", f"/workers/{quote(worker_id, safe='')}", body)["instances"])
+        return int(self._send("PATCH", f"/workers/{quote(worker_id, safe='')}", order)["instances"])
 
     def log_after(self, task_id: int, cursor: str = "") -> dict[str, Any]:
         """The `lines` that a task has logged since the answer whose `cursor` this is, and its `status`."""

@@ -5,7 +5,9 @@ since, so that no jump of the wall clock ends a lease (DESIGN mechanism 2).
 """
 
 import time
-from typing import NamedTuple, Protocol
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import NamedTuple, Protocol, overload
 
 
 class Now(NamedTuple):
@@ -32,3 +34,17 @@ class SystemClock:
     def now(self) -> Now:
         """The present moment."""
         return Now(time.time_ns() // 1_000_000, (self._offset + time.monotonic_ns()) // 1_000_000)
+
+
+@overload
+def moment(ms: int) -> str: ...
+@overload
+def moment(ms: int | None) -> str | None: ...
+def moment(ms: int | None) -> str | None:
+    """Wall time as it is written: RFC 3339, UTC."""
+    return None if ms is None else f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(4096)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")

@@ -40,7 +40,7 @@ class Unauthorized(DispatcherError):
     status, code = 401, "unauthorized"
 
     def __init__(self) -> None:
-        super().__init__("a valid bearer token is required")
+        super().__init__("a valid bearer token is required (setting DISPATCHER_TOKEN)")
 
 
 class TooManyGuesses(DispatcherError):

@@ -67,7 +67,7 @@ def _loops(queue: Queue, settings: DispatcherSettings, courier: Courier | None) 
     herald = Herald(queue)
     heralding = Loop(herald, herald.pause, queue.now)
     queue.events.hurry = heralding.hurry
-    pruner = Pruner(queue, *settings.retention_ms.values())
+    pruner = Pruner(queue, settings.retention_ms)
     hooks = []
     if courier is not None:
         hooks.append(Loop(courier, 0.5, queue.now))

@@ -45,8 +45,8 @@ MAY_IMPORT = {
         "common", "dispatcher.queue", "dispatcher.model", "dispatcher.errors", "dispatcher.routes",
     },
     "dispatcher.routes": {
-        "common", "dispatcher.queue", "dispatcher.model", "dispatcher.errors", "dispatcher.config", "dispatcher.meters",
-        "dispatcher.outward",
+        "common", "dispatcher.queue", "dispatcher.model", "dispatcher.clock", "dispatcher.errors", "dispatcher.config",
+        "dispatcher.meters", "dispatcher.outward",
     },
 }  # fmt: skip
 WIRING = {"add_task", "taskmill"} | {f"dispatcher.{one}" for one in ("__main__", "app", "config", "running", "server")}

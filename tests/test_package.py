@@ -33,6 +33,7 @@ build_meta.build_wheel(target)
 NOT_SHIPPED = ignore_patterns(
     ".*", "build", "data", "cache", "tests", "benchmarks", "docs", "__pycache__", "*.egg-info"
 )
+EDITABLE = "import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])"
 GREET = """
 from taskmill import Fail
 from client import greeting  # the user's own module of this name
@@ -79,6 +80,14 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--no-deps", "--no-index", "--disable-pip-version-check", "--quiet"]
     subprocess.run([venv / "bin" / "python", "-m", "pip", "install", *options, wheel], check=True)
     return venv / "bin"
+
+
+def test_an_editable_install_is_refused(tmp_path: Path) -> None:
+    copytree(ROOT, tmp_path / "taskmill", ignore=NOT_SHIPPED)
+    words = [sys.executable, "-c", EDITABLE, tmp_path]
+    told = subprocess.run(words, cwd=tmp_path / "taskmill", check=False, capture_output=True, text=True)
+    assert told.returncode
+    assert "an editable install is not possible" in told.stderr
 
 
 def _names(wheel: Path) -> set[str]:

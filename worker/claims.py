@@ -1,6 +1,6 @@
 """How this worker asks for tasks and obeys orders: what the claimer and the reporter share.
 
-Two lanes claim. The claimer's claim waits at the dispatcher (mechanism 5); the reporter's claims ride on reports and
+Two threads claim. The claimer's claim waits at the dispatcher (mechanism 5); the reporter's claims ride on reports and
 never wait. A higher number ends the older wait, so a claim beside the waiting one goes out exactly when it asks for
 more than the waiting one does; the claimer holds off until that is answered, and while reports bring all the tasks
 they ask for. Where tasks come in floods, hundreds to a claim, no claim rides: the claimer asks while a report is under

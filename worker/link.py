@@ -17,7 +17,8 @@ from typing import Any, BinaryIO, Protocol
 from client.transport import Refused, TransportError
 
 log = logging.getLogger(__name__)
-GENERAL = (401, 403, 429, 502, 503, 504, 507)  # refusals that concern the moment or the worker, not the one request
+FORBIDDEN = (401, 403)
+GENERAL = (*FORBIDDEN, 429, 502, 503, 504, 507)  # refusals that concern the moment or the worker, not the one request
 _PULSE = "/heartbeat"
 
 
@@ -49,6 +50,7 @@ class Link:
     def __init__(self, transport: Caller, on_return: Callable[[], None] = lambda: None) -> None:
         self._transport = transport
         self.silent = False  # the last call got no answer
+        self.unwelcome = False  # the last one said that this worker has no right to ask
         self._refused: dict[str, int] = {}
         self.on_return = on_return
         self.on_silence: Callable[[], None] = lambda: None
@@ -70,12 +72,14 @@ class Link:
             data = self._transport.call(method, path, body, timeout=timeout, content_type=content_type)
         except Refused as error:
             self._answered()
+            self.unwelcome = error.status in FORBIDDEN
             self._note_refusal(path, error)
             raise
         except TransportError as error:
             self._note_silence(error)
             raise
         self._answered()
+        self.unwelcome = False
         if self._refused.pop(path, None):
             log.info("%s is accepted again", path)
             if path == _PULSE:

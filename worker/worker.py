@@ -3,7 +3,7 @@
 Threads, and what each owns:
 
     main        signals, start and end; waits otherwise
-    supervisor  the children (supervisor.py); calls our `_Sink`: notes started leases, passes on outcomes and news
+    supervisor  the children (supervisor.py); tells the Worker, its Sink, of started leases, of outcomes and of news
     claimer     the claim that waits at the dispatcher (claimer.py)
     reporter    the outbox, reports, and the claims that ride on them (reporter.py)
     heartbeat   nothing but heartbeats (heartbeat.py)
@@ -232,7 +232,7 @@ class Worker:
         self._reporter.retry_now()
         deadline = time.monotonic() + _FLUSH
         while time.monotonic() < deadline and not self._hurried(_LOOK):
-            if self._reporter.rests() and (self._leases.idle() or self._link.silent):
+            if self._reporter.rests() and (self._leases.idle() or self._link.silent or self._link.unwelcome):
                 break
 
     def _end(self) -> None:
@@ -251,7 +251,10 @@ class Worker:
             log.info("ended; everything is handed back")
         else:
             self._instance.leave()
-            log.warning("ended; %d outcomes stay in %s", self._reporter.waiting, self._instance.outbox)
+            if self._reporter.waiting:
+                log.warning("ended; %d outcomes stay in %s", self._reporter.waiting, self._instance.outbox)
+            else:
+                log.warning("ended; the dispatcher could not be told, and gets back later what it handed out")
         self._link.close()
 
     def _send_unsaved(self) -> None:

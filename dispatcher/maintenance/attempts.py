@@ -15,6 +15,7 @@ class Attempts:
     def run_once(self, now: Now) -> int:
         """Look at every limit that may be over; at how many it was."""
         seen = 0
+        self._queue.heed_clock(now)
         while (due := self._queue.next_deadline()) is not None and due <= now.wall:
             batch = self._queue.enforce_deadlines(BATCH)
             seen += batch

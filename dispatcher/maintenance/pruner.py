@@ -1,6 +1,6 @@
 """The pruner: deletes ended tasks after their retention, in small batches, and what was theirs after them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from dispatcher.clock import Now
@@ -13,12 +13,10 @@ KEY_RETENTION_MS = 24 * 3600 * 1000
 
 
 class Pruner:
-    """Retention in milliseconds by final state, where no queue says otherwise; cancelled as failed, unless given."""
+    """Retention in milliseconds by final state, where no queue says otherwise."""
 
-    def __init__(self, queue: Queue, completed_ms: int, failed_ms: int, cancelled_ms: int | None = None) -> None:
-        self._queue = queue
-        cancelled = failed_ms if cancelled_ms is None else cancelled_ms
-        self.defaults = {State.COMPLETED: completed_ms, State.FAILED: failed_ms, State.CANCELLED: cancelled}
+    def __init__(self, queue: Queue, defaults: Mapping[State, int]) -> None:
+        self._queue, self.defaults = queue, defaults
 
     def run_once(self, now: Now) -> int:
         """Delete everything that is over its time; how many tasks."""

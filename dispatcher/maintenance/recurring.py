@@ -5,6 +5,7 @@ import logging
 from dispatcher.clock import Now
 from dispatcher.maintenance.scheduler import pause_until
 from dispatcher.queue import Queue
+from dispatcher.queue.jumps import Jumps
 from dispatcher.queue.recurring import Schedules
 
 log = logging.getLogger("taskmill.recurring")
@@ -17,10 +18,13 @@ class Recurring:
     def __init__(self, queue: Queue) -> None:
         self._queue, self._schedules = queue, Schedules(queue)
         self._next: int | None = None
+        self._jumps = Jumps()
 
     def run_once(self, now: Now) -> int:
         """Fire everything that is due; how many tasks."""
         tasks, self._next = 0, None
+        if (jump := self._jumps.look(now)) is None or jump < 0:
+            self._schedules.come_back()
         waiting: set[str] = set()
         while (tick := self._schedules.next_tick()) is not None and tick <= now.wall and not self._queue.draining:
             fired = self._schedules.fire(waiting)

@@ -123,7 +123,7 @@ class EndedTask(NamedTuple):
 
 
 class TaskRow(NamedTuple):
-    """The hot row of a task; the column order of `sql.TASK_COLUMNS`."""
+    """The hot row of a task."""
 
     id: int
     lane_id: int

@@ -7,6 +7,7 @@ from dispatcher.model import TaskRow
 from dispatcher.queue import deadlines
 from dispatcher.queue.blame import Blame
 from dispatcher.queue.defaults import Defaults
+from dispatcher.queue.jumps import Jumps
 from dispatcher.queue.kept import Kept
 from dispatcher.queue.waiting import Waiting
 from dispatcher.store.base import Store
@@ -20,14 +21,21 @@ class AttemptControl:
     blame: Blame
     defaults: Defaults
     kept: Kept
+    jumps: Jumps
 
     def next_deadline(self) -> int | None:
         """When the next limit of time has to be looked at, UTC milliseconds."""
         return self.kept.read(self.store, "next_deadline", lambda reader: reader.next_deadline())
 
+    def heed_clock(self, now: Now) -> None:
+        """When the wall clock has jumped forward, limits end so much later."""
+        jump = self.jumps.look(now)
+        if jump and jump > 0:
+            self.store.write(lambda tx: tx.put_off_deadlines(now.wall - jump, jump))
+
     def enforce_deadlines(self, limit: int) -> int:
         """Look at that many limits that may be over; at how many it was."""
-        seen, stopped = self.store.write(lambda tx: deadlines.enforce(tx, limit))
+        seen, stopped = self.store.write(lambda tx: deadlines.enforce(tx, limit, self.jumps))
         self._end_waits(stopped)
         return seen
 

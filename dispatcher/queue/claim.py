@@ -47,7 +47,7 @@ class Claimed(NamedTuple):
 
 def claim(tx: Tx, asked: Claim, terms: Terms, only_repeat: bool = False, blame: Blame = NOBODY) -> list[Granted]:
     """Lease tasks to an instance, or repeat what this number was granted. Raises InstanceDead."""
-    instance = living(tx.instance(asked.instance_id))
+    instance = not_dead(tx.instance(asked.instance_id))
     if is_repeat(instance, asked):
         return _repeat(tx, instance, asked.request_id, terms)
     return [] if only_repeat else grant(tx, asked, tx.ready_lanes(), terms, blame=blame)
@@ -104,7 +104,7 @@ def is_repeat(instance: Instance | None, asked: Claim) -> TypeGuard[Instance]:
     return instance is not None and asked.request_id <= instance.answered
 
 
-def living(instance: MaybeInstance) -> MaybeInstance:
+def not_dead(instance: MaybeInstance) -> MaybeInstance:
     """The instance, if it is known; raises InstanceDead, for a dead one gets no leases."""
     if instance is not None and instance.died_at is not None:
         raise InstanceDead

@@ -7,7 +7,8 @@ from typing import Any
 
 from dispatcher.errors import NotFound, NotWaiting
 from dispatcher.model import FINAL, State, TaskRow
-from dispatcher.queue import deadlines, unique
+from dispatcher.queue import deadlines, unique, webhooks
+from dispatcher.queue.terms import Terms
 from dispatcher.store.base import Tx
 
 
@@ -94,11 +95,13 @@ def change(tx: Tx, task_id: int, wanted: Edit) -> TaskRow:
     return tx.tasks([task_id])[task_id]
 
 
-def remove(tx: Tx, task_id: int, force: bool) -> tuple[str, list[TaskRow]]:
+def remove(tx: Tx, task_id: int, force: bool, terms: Terms) -> tuple[str, list[TaskRow]]:
     """Delete one task if it has ended; with `force` a waiting one is cancelled first, and a running one told to stop.
     The verdict, and the rows that run. Raises NotFound."""
     row = tx.tasks([task_id]).get(task_id)
     if row is None:
         raise NotFound(f"task {task_id}")
     running = cancel(tx, [task_id])[1] if force else []
+    if terms.webhooks and task_id in tx.finished:
+        webhooks.note(tx, terms, [task_id])
     return delete(tx, [task_id])[task_id], running

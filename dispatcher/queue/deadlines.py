@@ -7,6 +7,9 @@ time has not come after all is moved on. Edit and retry of a task begin its limi
 
 A waiting task that is over fails at once. The holder of a running one is told to stop in the usual order; its lease,
 however it ends but for a success, then leads to `failed` with the reason (`ending.py`).
+
+Rows hold wall time, which outlives the dispatcher. Where the clock jumps forward, what had begun before is put off by
+as much (`jumps.py`): that time has not passed. After a jump back limits last longer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +19,7 @@ from common.durations import whole_ms
 from dispatcher.model import FINAL, Deadline, State, TaskRow
 from dispatcher.queue import options
 from dispatcher.queue.ending import over_total
+from dispatcher.queue.jumps import Jumps
 from dispatcher.store.base import Tx
 
 WAIT, TOTAL = "wait", "total"
@@ -60,7 +64,7 @@ class Judged:
     stop: list[int] = field(default_factory=list)
 
 
-def enforce(tx: Tx, limit: int) -> tuple[int, list[TaskRow]]:
+def enforce(tx: Tx, limit: int, jumps: Jumps) -> tuple[int, list[TaskRow]]:
     """Look at limits that may be over: how many, and the rows of running tasks that are to be stopped."""
     due = tx.due_deadlines(limit)
     if not due:
@@ -75,17 +79,18 @@ def enforce(tx: Tx, limit: int) -> tuple[int, list[TaskRow]]:
         elif deadline.kind == WAIT:
             _judge_wait(judged, deadline, row, row.id in taken, tx.now.wall)
         else:
-            _judge_total(judged, deadline, row, _began(row, taken.get(row.id)), tx.now.wall)
+            _judge_total(judged, deadline, row, _began(row, taken.get(row.id), jumps), tx.now.wall)
     tx.drop_deadlines(judged.drop)
     tx.set_deadlines(judged.move)
     tx.fail_waiting(judged.fail)
     return len(due), tx.request_cancel(judged.stop) if judged.stop else []
 
 
-def _began(row: TaskRow, taken: int | None) -> int | None:
-    """When a task was first taken, by the leases that have ended and the one that lives."""
+def _began(row: TaskRow, taken: int | None, jumps: Jumps) -> int | None:
+    """When a task was first taken, by the leases that have ended and the one that lives. As the clock counts now."""
     moments = [taken, row.started_at if row.state == State.IN_PROGRESS else None]
-    return min((moment for moment in moments if moment is not None), default=None)
+    first = min((moment for moment in moments if moment is not None), default=None)
+    return None if first is None else first + jumps.since(first)
 
 
 def _judge_wait(judged: Judged, deadline: Deadline, row: TaskRow, taken: bool, now: int) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from dispatcher.model import End, LeaseName
 from dispatcher.queue import ending
-from dispatcher.queue.claim import living
+from dispatcher.queue.claim import not_dead
 from dispatcher.queue.heartbeat import names_in
 from dispatcher.queue.terms import Terms
 from dispatcher.store.base import Tx
@@ -33,7 +33,7 @@ class Recorded(NamedTuple):
 
 def record(tx: Tx, death: Death, terms: Terms) -> Recorded:
     """Bury an instance, even one never heard of, and settle its leases at once. Raises InstanceDead."""
-    adopter = living(tx.meet(death.instance_id, death.worker_id))
+    adopter = not_dead(tx.meet(death.instance_id, death.worker_id))
     dead = tx.meet(death.dead_instance_id, death.dead_worker_id)
     tx.bury(dead.id)
     own = {LeaseName(row.id, row.lease or 0) for row in tx.leases(dead.id)}

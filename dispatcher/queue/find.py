@@ -70,6 +70,8 @@ def parse(text: str) -> Find:
     """The search in a text. Raises Invalid."""
     if len(text) > LONGEST:
         raise Invalid("q", f"must be at most {LONGEST} characters")
+    if "\0" in text:
+        raise Invalid("q", "must not contain NUL")
     find = Find()
     for token in TOKEN.findall(text):
         name, colon, value = token.partition(":")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dispatcher.model import LeaseName, Orders, Progress
 from dispatcher.queue import output, silence
-from dispatcher.queue.claim import living, orders_for
+from dispatcher.queue.claim import not_dead, orders_for
 from dispatcher.queue.terms import Terms
 from dispatcher.store.base import Tx
 
@@ -41,7 +41,7 @@ def heartbeat(
 ) -> Answered:  # fmt: skip
     """Renew what is listed, end what is not, take back what silence ended; `news`: its task types are to be learned.
     Raises InstanceDead."""
-    instance = living(tx.meet(beat.instance_id, beat.worker_id))
+    instance = not_dead(tx.meet(beat.instance_id, beat.worker_id))
     if beat.seq <= instance.seq:
         return Answered({}, orders_for(tx, beat.instance_id), tx.now.wall, taken=False)
     tx.seen(instance.id, beat.seq, beat.host)

@@ -5,10 +5,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from common.handlers.loglines import last
 from dispatcher.model import Output, Progress
 from dispatcher.store.base import Tx
-
-LOG_LINES, LOG_BYTES = 200, 64 * 1024
 
 
 def record(tx: Tx, updates: Sequence[Progress]) -> None:
@@ -53,16 +52,5 @@ def _merged(old: Output | None, update: Progress) -> Output:
         return (old or Output(task_id, None, None, None, 0))._replace(partial=partial)
     known = old.next if old is not None and old.lease == token else 0
     fresh = update.log.lines[max(0, known - update.log.start) :]  # a heartbeat without an answer is sent again
-    text = json.dumps(_last([*lines_of(old), *fresh]), ensure_ascii=False)
+    text = json.dumps(last([*lines_of(old), *fresh]), ensure_ascii=False)
     return Output(task_id, partial, text, token, max(known, update.log.start + len(update.log.lines)))
-
-
-def _last(lines: list[str]) -> list[str]:
-    """As many of the last lines as a log may hold."""
-    room, kept = LOG_BYTES, 0
-    for line in reversed(lines[-LOG_LINES:]):
-        room -= len(line.encode())
-        if room < 0:
-            break
-        kept += 1
-    return lines[len(lines) - kept :]

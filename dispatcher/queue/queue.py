@@ -19,6 +19,7 @@ from dispatcher.queue.claim import Claim, Claimed, claim, claim_classic, is_repe
 from dispatcher.queue.defaults import Defaults
 from dispatcher.queue.events import Events
 from dispatcher.queue.heartbeat import Answered, Heartbeat, heartbeat, heartbeat_classic
+from dispatcher.queue.jumps import Jumps
 from dispatcher.queue.kept import Kept
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.reads import ANSWER_BYTES, Reads
@@ -47,6 +48,7 @@ class Queue(Upkeep, AttemptControl, Reads):
         self.waiting, self.watchers, self.rates = Waiting(self.terms, self.blame), Watchers(), Rates()
         self.asks, self.events, self.hooks = Asks(), Events(most_streams), Totals()
         self.kept = Kept()
+        self.jumps = Jumps()
         self._places = threading.Semaphore(most_waiting)  # each request that waits holds a thread of the server
         with store.read() as reader:
             self.schemas = Schemas(reader.type_schemas())
@@ -75,7 +77,7 @@ class Queue(Upkeep, AttemptControl, Reads):
     def _at_end(self, tx: Tx) -> Serving | None:
         """The end of each transaction, before its COMMIT."""
         if self.terms.webhooks and tx.finished:
-            webhooks.note(tx, self.terms)
+            webhooks.note(tx, self.terms, tx.finished)
         return self.waiting.serve(tx)
 
     def _ended(self, ids: list[int]) -> None:
@@ -283,17 +285,13 @@ class Queue(Upkeep, AttemptControl, Reads):
 
     def remove(self, task_id: int, force: bool = False) -> str:
         """Delete a task that has ended; with `force` cancel it first. The verdict. Raises NotFound."""
-        verdict, running = self.store.write(lambda tx: control.remove(tx, task_id, force))
+        verdict, running = self.store.write(lambda tx: control.remove(tx, task_id, force, self.terms))
         self.stop_waiting(running)
         return verdict
 
     def retry(self, ids: Sequence[int]) -> dict[int, str]:
         """Run ended tasks again; a verdict for each id."""
         return self.store.write(lambda tx: control.retry(tx, ids))
-
-    def edit(self, task_id: int, changes: Mapping[str, Any]) -> bool:
-        """Change a waiting task; False when it does not wait."""
-        return self.store.write(lambda tx: control.edit(tx, task_id, changes))
 
     def order_worker(self, worker_id: str, state: str, now: bool = False) -> int:
         """Order a worker to run, be quiet, sleep or stop; how many living instances that reached. Raises NotFound."""

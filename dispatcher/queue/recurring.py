@@ -29,7 +29,6 @@ BATCH = 100  # schedules in one transaction, at most
 STEP_S = 0.004  # of working out ticks: after this a transaction takes no further schedule
 WAITS = "waits for room: "  # how `last_error` begins while a due tick cannot be submitted yet
 LATE = "no dispatcher fired them in time"
-CATCH_UP = ("skip", "once", "all")
 NOT_KEPT = frozenset({"data", "key", "digest"})  # fields of a submit that a schedule's `task` does not hold
 
 
@@ -112,6 +111,16 @@ class Schedules:
     def next_tick(self) -> int | None:
         """When the next tick of any of them comes, UTC milliseconds."""
         return self._queue.kept.read(self._queue.store, "next_tick", lambda reader: reader.next_tick())
+
+    def come_back(self) -> int:
+        """The wall clock went back, perhaps before the start: schedules whose next tick lies further ahead than by
+        their rule come again in time; how many. A tick that they had fired already makes no second task."""
+        store, wall, found, after = self._queue.store, self._queue.now().wall, 0, ""
+        while page := self.page(after, BATCH):
+            names = [schedule.name for schedule in page if _strays(schedule, wall)]
+            found += sum(store.write(lambda tx, name=name: _come_back(tx, name)) for name in names)  # type: ignore[misc]
+            after = page[-1].name
+        return found
 
     def fire(self, but: Collection[str] = ()) -> Fired:
         """Fire what is due, a batch at a time, and leave out some. A schedule whose task is refused harms no other: it
@@ -302,6 +311,22 @@ def _due(tx: Tx, name: str) -> list[Schedule]:
     """The schedule, if it is still due."""
     schedule = tx.schedule(name)
     return [schedule] if schedule and schedule.next_at is not None and schedule.next_at <= tx.now.wall else []
+
+
+def _strays(schedule: Schedule, wall: int) -> bool:
+    if schedule.next_at is None or schedule.next_at <= wall:
+        return False
+    following = _following(schedule, wall)
+    return following is not None and following < schedule.next_at
+
+
+def _come_back(tx: Tx, name: str) -> bool:
+    schedule = tx.schedule(name)
+    if schedule is None or not _strays(schedule, tx.now.wall):
+        return False
+    tx.put_schedules([schedule._replace(next_at=_following(schedule, tx.now.wall))])
+    log.warning("schedule %s: its next tick lay too far ahead, the clock has gone back", name)
+    return True
 
 
 def _refuse(tx: Tx, due: Sequence[Schedule], reason: str) -> None:

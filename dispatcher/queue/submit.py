@@ -60,8 +60,8 @@ def submit_once(
 ) -> Submitted:
     """Store what is new, unless it was done under this name; one row remembers that. Raises KeyConflict.
 
-    The row has the newest id, and is forgotten with that task; where all of it repeats what is gone there is none. An
-    answer that does not follow from the id stands behind the digest as JSON.
+    The row has the newest id, and is forgotten some time after that task is gone, which it may be already. An answer
+    that does not follow from the id stands behind the digest as JSON.
     """
     known = tx.known_keys([name.key]).get(name.key)
     if known is not None:
@@ -71,8 +71,9 @@ def submit_once(
     made = submit(tx, submissions, terms, defaults)
     newest = max(made.ids)
     answer = b"" if made == Submitted.anew(newest, len(made.ids)) else _written(made)
-    if tx.tasks([newest]):
-        tx.remember_keys([(name.key, newest, name.digest + answer)])
+    tx.remember_keys([(name.key, newest, name.digest + answer)])
+    if not tx.tasks([newest]):
+        tx.orphan_keys([newest])
     return made
 
 

@@ -49,9 +49,4 @@ class Backoff:
         return int(1000 * wait * random.uniform(1 - self.jitter, 1 + self.jitter))  # noqa: S311  jitter, not a secret
 
 
-BACKOFF = Backoff()
-
-
-def retry_delay(attempt: int) -> int:
-    """How long a failed task waits that says nothing: 2 s, 8 s, 32 s … at most an hour, with jitter of a fifth."""
-    return BACKOFF.delay(attempt)
+BACKOFF = Backoff()  # 2 s, 8 s, 32 s … at most an hour, with jitter of a fifth

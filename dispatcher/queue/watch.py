@@ -15,7 +15,8 @@ class Watch:
 
     def forget(self) -> None:
         """Count from now on: what has ended before is about to be looked at."""
-        self._ended = 0
+        with self._lock:
+            self._ended = 0
 
     def wait(self, wanted: int, seconds: float) -> bool:
         """Until so many of the tasks have ended, or the dispatcher drains; False when that took longer."""

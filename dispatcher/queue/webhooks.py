@@ -7,10 +7,10 @@ takes one holds it for a while; when he dies, it is due again: told at least onc
 import json
 import random
 import secrets
-from collections.abc import Collection
-from datetime import datetime, timezone
+from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
+from dispatcher.clock import moment
 from dispatcher.model import FINAL, TaskRow
 from dispatcher.queue import options
 from dispatcher.queue.terms import Terms
@@ -22,9 +22,10 @@ WAITS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800)  # before the seco
 JITTER = 0.2
 
 
-def note(tx: Tx, terms: Terms) -> None:
-    """Store what is to be told of the tasks that this transaction brought to an end; called at its end."""
-    rows = {task_id: row for task_id, row in tx.tasks(list(set(tx.finished))).items() if row.state in FINAL}
+def note(tx: Tx, terms: Terms, ids: Iterable[int]) -> None:
+    """Store what is to be told of tasks that this transaction brought to an end; called at its end, or before one of
+    them goes."""
+    rows = {task_id: row for task_id, row in tx.tasks(list(set(ids))).items() if row.state in FINAL}
     urls = {task_id: wanted.webhook or terms.webhook_url for task_id, wanted in options.of(tx, list(rows)).items()}
     tx.add_hooks([_hook(tx, rows[task_id], url) for task_id, url in sorted(urls.items()) if url])
 
@@ -39,8 +40,7 @@ def _hook(tx: Tx, row: TaskRow, url: str) -> Hook:
         "attempts": row.attempts,
         "generation": row.generation,
     }
-    at = datetime.fromtimestamp((row.finished_at or tx.now.wall) / 1000, timezone.utc)
-    said = {"type": f"task.{row.state.value}", "timestamp": at.isoformat(timespec="milliseconds"), "data": data}
+    said = {"type": f"task.{row.state.value}", "timestamp": moment(row.finished_at or tx.now.wall), "data": data}
     return Hook(f"msg_{secrets.token_hex(16)}", row.id, url, json.dumps(said), 0, tx.now.wall, _host(url))
 
 

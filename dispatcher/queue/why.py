@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
+from dispatcher.clock import moment
 from dispatcher.model import KEYED, KeyUse, QueueSettings, Rate, State
 from dispatcher.queue.blame import Blame
 from dispatcher.queue.claim import Claim
@@ -39,9 +39,9 @@ def because(queue: Queue, row: Row) -> str | None:
 def _not_due(row: Row) -> str:
     if row["attempts"]:
         return (
-            f"attempt {row['attempts']} of {row['max_attempts']} has ended, the next is due at {_moment(row['run_at'])}"
+            f"attempt {row['attempts']} of {row['max_attempts']} has ended, the next is due at {moment(row['run_at'])}"
         )
-    return f"not due until {_moment(row['run_at'])}"
+    return f"not due until {moment(row['run_at'])}"
 
 
 def _limits(reader: Reader, row: Row, now: int) -> list[str]:
@@ -124,7 +124,3 @@ def _in_line(reader: Reader, row: Row, around: Living) -> str:
     if before:
         return f"{place}; all workers for it are busy" if busy else place
     return "it is next; all workers for it are busy" if busy else "it is next"
-
-
-def _moment(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,6 +6,7 @@ import logging
 from flask import Blueprint
 from pydantic import ValidationError
 
+from dispatcher.clock import moment
 from dispatcher.errors import NotFound
 from dispatcher.queue import Queue
 from dispatcher.routes import body, models, show
@@ -20,7 +21,7 @@ def blueprint(queue: Queue) -> Blueprint:
     @views.get("/blames")
     def blames() -> show.Reply:
         body.known_arguments()
-        found = [{**row, "blamed_at": show.moment(row["blamed_at"])} for row in queue.blames()]
+        found = [{**row, "blamed_at": moment(row["blamed_at"])} for row in queue.blames()]
         return show.success({"blames": found})
 
     @views.post("/forgive")

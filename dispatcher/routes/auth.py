@@ -9,19 +9,19 @@ no page in a browser reaches the dispatcher by a name of its own (DNS rebinding)
 
 import hmac
 import time
-from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from flask import Flask, Response, g, redirect, request
+from werkzeug.wsgi import get_host
 
 from dispatcher.config import is_loopback
 from dispatcher.errors import Forbidden, ReadOnly, TooManyGuesses, Unauthorized
 from dispatcher.routes.guesses import Guesses
 
-Environ = Mapping[str, Any]  # of a WSGI request: each passes here, and Flask's objects for its headers cost much more
+Environ = dict[str, Any]  # of a WSGI request: each passes here, and Flask's objects for its headers cost much more
 
 OPEN_PATHS = frozenset({"/health"})
 LOGIN, LOGOUT = "/ui/login", "/ui/logout"
@@ -65,11 +65,11 @@ class Gate:
 
     def refuse_foreign_pages(self, asked: Environ) -> None:
         """Refuse what a page of another site sent, or a name of its own that leads here. Raises Forbidden."""
-        if (origin := asked.get("HTTP_ORIGIN")) is not None and _netloc(origin) != request.host:
+        if (origin := asked.get("HTTP_ORIGIN")) is not None and _netloc(origin) != get_host(asked):
             raise Forbidden("Origin", "requests of other sites' pages are refused")
-        if asked.get("HTTP_SEC_FETCH_SITE") in ("cross-site", "same-site") and not _is_followed_link():
+        if asked.get("HTTP_SEC_FETCH_SITE") in ("cross-site", "same-site") and not _is_followed_link(asked):
             raise Forbidden("Sec-Fetch-Site", "requests of other sites' pages are refused")
-        if self._local_only and not _is_this_machine(asked.get("HTTP_HOST") or request.host):
+        if self._local_only and not _is_this_machine(asked.get("HTTP_HOST") or get_host(asked)):
             raise Forbidden("Host", "without a token only this machine's own names are answered")
 
     def let_program(self, asked: Environ) -> None:
@@ -173,10 +173,10 @@ def _refuse_changes(access: str, by_cookie: bool) -> None:
         raise Forbidden(HEADER, "is required where a cookie says who asks")
 
 
-def _is_followed_link() -> bool:
+def _is_followed_link(asked: Environ) -> bool:
     """Whether a browser goes here with its whole window, and does not load us into another page."""
-    whole = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
-    return request.method == "GET" and whole == ("navigate", "document") and request.path not in NO_LINKS
+    whole = asked.get("HTTP_SEC_FETCH_MODE"), asked.get("HTTP_SEC_FETCH_DEST")
+    return asked["REQUEST_METHOD"] == "GET" and whole == ("navigate", "document") and asked["PATH_INFO"] not in NO_LINKS
 
 
 def _netloc(origin: str) -> str | None:

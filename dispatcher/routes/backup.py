@@ -5,7 +5,6 @@ taker chose: while it is being made the answer is 202 with the share that is don
 goes on waiting.
 """
 
-import re
 import secrets
 from collections.abc import Iterator
 from typing import Protocol
@@ -13,9 +12,8 @@ from typing import Protocol
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
-from dispatcher.errors import Invalid, NotAFile
+from dispatcher.errors import NotAFile
 from dispatcher.routes import body, show
-from dispatcher.routes.models import NAME
 
 WAIT_S = 20.0
 
@@ -53,7 +51,8 @@ def blueprint(copies: Copies | None) -> Blueprint:
         body.known_arguments("copy")
         if copies is None:
             raise NotAFile
-        copy = copies.ask(_name(), WAIT_S)
+        name = body.name("copy", request.args.get("copy", secrets.token_hex(8)))
+        copy = copies.ask(name, WAIT_S)
         pieces = copy.take()
         if pieces is None:
             return show.success({"copy": copy.name, "share": round(copy.share, 3)}, 202, "the copy is being made")
@@ -67,10 +66,3 @@ def _download(copy: Copy, pieces: Iterator[bytes]) -> Response:
     response = Response(pieces, content_type="application/vnd.sqlite3", headers=headers)
     response.call_on_close(copy.close)  # also when the client has gone away
     return response
-
-
-def _name() -> str:
-    text = request.args.get("copy", secrets.token_hex(8))
-    if not re.fullmatch(NAME.strip("^$"), text):
-        raise Invalid("copy", "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")
-    return text

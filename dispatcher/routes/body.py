@@ -1,5 +1,6 @@
 """Request bodies and queries: read under a cap, parsed in our JSON profile, validated; faults name the field."""
 
+import re
 from typing import Any, TypeVar
 
 from flask import request
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from common import json_profile
 from dispatcher.config import BODY_LIMIT
 from dispatcher.errors import Invalid, TooLarge, Unsupported
+from dispatcher.routes.models import NAME
 
 M = TypeVar("M", bound=BaseModel)
 ENVELOPE_DEPTH = 2 * json_profile.MAX_DEPTH  # what the profile allows is for the values within; each is held to it
@@ -92,6 +94,18 @@ def query_int(name: str, default: int | None, low: int, high: int) -> int | None
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and low <= int(text) <= high):
         raise Invalid(name, f"must be a whole number from {low} to {high}")
     return int(text)
+
+
+def is_name(text: str) -> bool:
+    """Whether it may name a queue, a type, a tag, a schedule or a worker."""
+    return re.fullmatch(NAME.strip("^$"), text) is not None
+
+
+def name(field: str, text: str) -> str:
+    """A name that came in a path or the query string. Raises Invalid, naming the field."""
+    if not is_name(text):
+        raise Invalid(field, "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")
+    return text
 
 
 def query_seconds(name: str, high: float) -> float:

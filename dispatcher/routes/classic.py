@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint
 
+from dispatcher.clock import moment
 from dispatcher.errors import Invalid
 from dispatcher.model import End, LeaseName, Outcome
 from dispatcher.queue import Queue
@@ -45,7 +46,7 @@ def blueprint(queue: Queue, result_max_bytes: int) -> Blueprint:
             raise Invalid("lease_id", "is not one of this dispatcher's")
         outcome = bounded(_outcome(asked), result_max_bytes)
         verdict = queue.report_classic(asked.worker_id, asked.task_id, outcome, lease)
-        return _told(asked, verdict, show.moment(queue.store.now().wall))
+        return _told(asked, verdict, moment(queue.store.now().wall))
 
     return views
 

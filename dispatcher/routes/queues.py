@@ -1,16 +1,15 @@
 """Queues: what they hold, and their settings (docs/queues.md)."""
 
-import re
 from typing import Any
 
 from flask import Blueprint
 
-from dispatcher.errors import Invalid, NotFound
+from dispatcher.errors import NotFound
 from dispatcher.model import QueueSettings, Rate
 from dispatcher.queue import Queue, queues
 from dispatcher.queue.queues import QueueView
 from dispatcher.routes import body, show
-from dispatcher.routes.models import NAME, QueueChanges
+from dispatcher.routes.models import QueueChanges
 
 RATES = {"rate": ("rate_count", "rate_ms"), "key_rate": ("key_rate_count", "key_rate_ms")}  # and their columns
 
@@ -47,9 +46,7 @@ def blueprint(queue: Queue) -> Blueprint:
 
 
 def _change(queue: Queue, name: str, changes: dict[str, Any]) -> show.Reply:
-    if not re.fullmatch(NAME.strip("^$"), name):
-        raise Invalid("queue", "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")
-    queues.configure(queue, name, changes)
+    queues.configure(queue, body.name("queue", name), changes)
     return _one(queue, name)
 
 

@@ -1,7 +1,6 @@
 """Recurring schedules: make, look at, change, delete, run now."""
 
 import json
-import re
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, request
@@ -9,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from common import json_profile
 from common.durations import parse_duration
+from dispatcher.clock import moment
 from dispatcher.config import TEN_YEARS
 from dispatcher.errors import Invalid, NotFound
 from dispatcher.model import Schedule
@@ -17,7 +17,7 @@ from dispatcher.queue import recurring as rules
 from dispatcher.queue.submit import Submission
 from dispatcher.queue.ticks import Rule, checked_cron, spelled, zone_of
 from dispatcher.routes import body, show
-from dispatcher.routes.models import NAME, Key, Name, Strict, SubmitTask
+from dispatcher.routes.models import Key, Name, Strict, SubmitTask
 from dispatcher.routes.submit import submission_of
 
 PAGE = 500
@@ -130,14 +130,14 @@ def _shown(schedule: Schedule, status: int = 200) -> show.Reply:
 
 
 def _known(name: str) -> str:
-    if not re.fullmatch(NAME.strip("^$"), name):
+    if not body.is_name(name):
         raise NotFound("schedule")
     return name
 
 
 def _after() -> str:
     name = request.args.get("after", "")
-    if name and not re.fullmatch(NAME.strip("^$"), name):
+    if name and not body.is_name(name):
         raise Invalid("after", "must be the name of a schedule")
     return name
 
@@ -188,7 +188,7 @@ def _text(schedule: Schedule, more: dict[str, Any]) -> str:
 
 def _own(schedule: Schedule) -> dict[str, Any]:
     rule = rules.rule_of(schedule)
-    times = {name: show.moment(getattr(schedule, name)) for name in ("next_at", "last_at", "created_at", "updated_at")}
+    times = {name: moment(getattr(schedule, name)) for name in ("next_at", "last_at", "created_at", "updated_at")}
     return {
         "name": schedule.name,
         "cron": rule.cron,
@@ -208,13 +208,13 @@ def _skipped(schedule: Schedule) -> dict[str, Any] | None:
     """Which ticks were left out last."""
     if schedule.skipped_from is None:
         return None
-    since, until = show.moment(schedule.skipped_from), show.moment(schedule.skipped_until)
+    since, until = moment(schedule.skipped_from), moment(schedule.skipped_until)
     return {"from": since, "until": until, "why": schedule.skipped_why}
 
 
 def _preview(schedule: Schedule) -> list[dict[str, Any]]:
     rule, ticks = rules.rule_of(schedule), rules.next_ticks(schedule, PREVIEWED)
-    return [{"at": show.moment(tick), "in_words": rule.local(tick)} for tick in ticks]
+    return [{"at": moment(tick), "in_words": rule.local(tick)} for tick in ticks]
 
 
 def _task_said(schedule: Schedule) -> dict[str, Any]:

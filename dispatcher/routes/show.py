@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from common import json_profile
-from dispatcher.model import KEYED, EndedTask, Granted, Lane, Output
+from dispatcher.clock import moment
+from dispatcher.model import KEYED, EndedTask, Granted, Lane, Output, State
 from dispatcher.queue import options
 from dispatcher.queue.claim import Claimed
 
@@ -38,18 +38,6 @@ def success(data: Mapping[str, Any], status: int = 200, message: str | None = No
 def plain(body: Mapping[str, Any], status: int = 200) -> Reply:
     """A classic reply without envelope."""
     return Reply(json_profile.encode(body), status)
-
-
-def moment(ms: int | None) -> str | None:
-    """RFC 3339 UTC."""
-    if ms is None:
-        return None
-    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
-
-
-@lru_cache(4096)
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def seconds(ms: int | None) -> float | None:
@@ -132,8 +120,11 @@ def _own(row: Mapping[str, Any]) -> dict[str, Any]:
     shown.update({name: moment(row[name]) for name in ("created_at", "run_at", "started_at", "finished_at")})
     shown["timeout_seconds"], shown["run_seconds"] = seconds(row["timeout_ms"]), seconds(row["run_ms"])
     shown["cancel_requested"] = row["cancel_requested_at"] is not None
-    shown["progress"] = None if row["done"] is None else {"done": row["done"], "total": row["total"]}
-    shown["note"], shown["error"] = row["note"], row["error"]
+    # the last that a heartbeat brought: of a completed task no longer true
+    told = row["done"] is not None and row["status"] != State.COMPLETED
+    shown["progress"] = {"done": row["done"], "total": row["total"]} if told else None
+    shown["note"] = None if row["status"] == State.COMPLETED else row["note"]
+    shown["error"] = row["error"]
     if row["sha256"] is not None:
         shown["result_ref"] = _result_ref(row)
     return shown

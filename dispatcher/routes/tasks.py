@@ -1,7 +1,5 @@
 """Looking at tasks and waiting for them."""
 
-import re
-
 from flask import Blueprint, Response, request
 
 from dispatcher.errors import Invalid, NotFound
@@ -9,7 +7,7 @@ from dispatcher.model import State, TaskFilter
 from dispatcher.queue import Queue, why
 from dispatcher.routes import body, show
 from dispatcher.routes.direct import Direct
-from dispatcher.routes.models import NAME, WaitTasks
+from dispatcher.routes.models import WaitTasks
 
 PAGE = 500
 MAX_ID = 2**53
@@ -79,9 +77,7 @@ def _state() -> State | None:
 
 def _name(argument: str) -> str | None:
     text = request.args.get(argument)
-    if text is not None and not re.fullmatch(NAME.strip("^$"), text):
-        raise Invalid(argument, "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")
-    return text
+    return None if text is None else body.name(argument, text)
 
 
 def _ids() -> tuple[int, ...] | None:

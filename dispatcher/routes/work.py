@@ -10,6 +10,7 @@ from flask import Blueprint, request
 from pydantic import ValidationError
 
 from common import json_profile
+from dispatcher.clock import moment
 from dispatcher.config import DispatcherSettings
 from dispatcher.errors import Invalid, NotFound, TooLarge
 from dispatcher.model import End, LeaseName, LogPart, Orders, Outcome, Progress, Upload
@@ -276,12 +277,12 @@ def _native_heartbeat(queue: Queue, store_id: str, beat: models.Heartbeat) -> sh
     answer = queue.heartbeat(_heartbeat(beat))
     if beat.leaving and answer.taken and not beat.leases:
         queue.report_death(store_id, _farewell(beat))
-    data = {"worker_id": beat.worker_id, "status": "alive", "last_heartbeat": show.moment(answer.at)}
+    data = {"worker_id": beat.worker_id, "status": "alive", "last_heartbeat": moment(answer.at)}
     told = {"leases": answer.leases, "orders": answer.orders.as_dict(), "wait_seconds": queue.terms.wait_ms / 1000}
     return show.success({**data, "store_id": store_id, **told})
 
 
 def _classic_heartbeat(queue: Queue, beat: models.ClassicHeartbeat) -> show.Reply:
     at = queue.heartbeat_classic(beat.worker_id, _text(beat.metadata, "metadata"))
-    data = {"worker_id": beat.worker_id, "status": beat.status, "last_heartbeat": show.moment(at)}
+    data = {"worker_id": beat.worker_id, "status": beat.status, "last_heartbeat": moment(at)}
     return show.success(data, message="Heartbeat received")

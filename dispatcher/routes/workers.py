@@ -6,7 +6,8 @@ from typing import Any
 
 from flask import Blueprint
 
-from dispatcher.errors import Invalid
+from dispatcher.clock import moment
+from dispatcher.errors import Invalid, NotFound
 from dispatcher.queue import Queue
 from dispatcher.queue.claim import orders
 from dispatcher.queue.workers import HURRIED
@@ -34,6 +35,8 @@ def blueprint(queue: Queue) -> Blueprint:
         asked = body.parse(WorkerOrder)
         if asked.when is not None and asked.state not in HURRIED:
             raise Invalid("when", "goes with the states sleep and stop alone")
+        if not body.is_name(worker_id):
+            raise NotFound("worker")
         reached = queue.order_worker(worker_id, asked.state, asked.when == "now")
         return show.success({"worker_id": worker_id, "state": asked.state, "instances": reached})
 
@@ -58,7 +61,7 @@ def _newest(rows: Iterable[Mapping[str, Any]], alive_since: int) -> list[dict[st
 def _worker(row: Mapping[str, Any], status: str) -> dict[str, Any]:
     metadata = json.loads(row["host"]) if row["host"] else {}
     about = json.loads(row["about"]) if row["about"] else {}
-    told = {"worker_id": row["worker_id"], "status": status, "last_heartbeat": show.moment(row["seen_at"])}
+    told = {"worker_id": row["worker_id"], "status": status, "last_heartbeat": moment(row["seen_at"])}
     told["state"] = orders(row["ordered"]).state
     told |= {name: about.get(name) for name in ABOUT if name in about}
     return {**told, "metadata": metadata, "leases": row["leases"], "classic": bool(row["classic"])}

@@ -32,6 +32,9 @@ class AttemptTx(Protocol):
     def drop_deadlines(self, deadlines: Sequence[Deadline]) -> None:
         """Forget limits of time."""
 
+    def put_off_deadlines(self, begun_by: int, by: int) -> None:
+        """Limits that had begun by a wall time end later by so many milliseconds."""
+
     def due_deadlines(self, limit: int) -> list[Deadline]:
         """Limits whose time has come, the oldest first, locked, but for those that another dispatcher has in hand."""
 

@@ -76,6 +76,9 @@ class Tx(InstanceOps, AttemptTx, LaterOps, HistoryOps, HookOps, Protocol):
     def remember_keys(self, uses: Sequence[tuple[str, int, bytes]]) -> None:
         """Bind idempotency keys to (task_id, digest)."""
 
+    def orphan_keys(self, ids: Sequence[int]) -> None:
+        """These tasks are gone: `prune_leftovers` forgets their keys in time."""
+
     # queues and keys
     def queue_settings(self) -> Mapping[str, QueueSettings]:
         """The settings of the queues that have any; of what another dispatcher changed at most a second old."""

@@ -33,8 +33,11 @@ ENDS = """SELECT t.id, l.task_type, l.queue, t.state, t.attempts, t.finished_at,
     LEFT JOIN results AS r ON r.task_id = t.id
     LEFT JOIN uploads AS u ON u.task_id = t.id AND u.lease = t.lease AND t.state = 'completed'
     WHERE t.finished_at IS NOT NULL"""
-ATTEMPTS = """SELECT e.attempt, e.generation, e.how, e.charged, e.claimed_at, e.ended_at, e.error, i.worker_id
-    FROM ended_leases AS e LEFT JOIN instances AS i ON i.id = e.instance WHERE e.task_id = {mark} ORDER BY e.id"""
+# the newest ones, and the beginnings of their errors: a task that snoozes may have had thousands
+ATTEMPTS = """SELECT * FROM (
+    SELECT e.id, e.attempt, e.generation, e.how, e.charged, e.claimed_at, e.ended_at, substr(e.error, 1, 4096) AS error,
+        i.worker_id FROM ended_leases AS e LEFT JOIN instances AS i ON i.id = e.instance WHERE e.task_id = {mark}
+    ORDER BY e.id DESC LIMIT 200) AS newest ORDER BY id"""
 WORKERS = """SELECT worker_id, instance_id IS NULL AS classic, seen_at, died_at, host, ordered, about,
     (SELECT count(*) FROM tasks WHERE lease_instance = instances.id AND lease_expires IS NOT NULL) AS leases
     FROM instances

@@ -98,7 +98,7 @@ def test_without_a_dispatcher_the_file_is_looked_at(run: Commands) -> None:
     assert worst(run, 1, "database")[0] == "ok"
     store = SqliteStore(run.database)
     try:
-        assert "is in use by another dispatcher, which does not answer" in worst(run, 1, "database")[1]
+        assert "is in use by another dispatcher, which could not be asked" in worst(run, 1, "database")[1]
     finally:
         store.close()
     assert worst(run, 1, "integrity") == ("ok", f"{run.database}: ok | ")

@@ -29,17 +29,17 @@ def test_workers_are_listed_ordered_and_stopped(run: Commands, farm: Callable[..
     assert run("worker", "worker-1").out.splitlines()[1].split()[0] == "worker-1"
     assert run("worker", "nobody").code == 4
 
-    assert run("worker", "worker-1", "quiet").out == "worker-1: quiet (1 running)\n"
+    assert run("worker", "worker-1", "quiet").out == "worker-1: quiet (1 alive)\n"
     waiting = client.submit("noop")
     assert run("workers").out.splitlines()[1].split()[2] == "quiet"
     assert client.task(waiting)["status"] == "pending"
-    assert run("worker", "worker-1", "sleep").out == "worker-1: sleep (1 running)\n"
-    assert run("worker", "worker-1", "sleep", "--now").out == "worker-1: sleep now (1 running)\n"
+    assert run("worker", "worker-1", "sleep").out == "worker-1: sleep (1 alive)\n"
+    assert run("worker", "worker-1", "sleep", "--now").out == "worker-1: sleep now (1 alive)\n"
     assert run("workers").out.splitlines()[1].split()[2] == "sleep"
-    assert run("worker", "worker-1", "run").out == "worker-1: run (1 running)\n"
+    assert run("worker", "worker-1", "run").out == "worker-1: run (1 alive)\n"
     client.result(waiting, timeout=30)
 
-    assert run("worker", "worker-1", "stop", "--now").out == "worker-1: stop now (1 running)\n"
+    assert run("worker", "worker-1", "stop", "--now").out == "worker-1: stop now (1 alive)\n"
     assert cluster.workers["worker-1"].popen.wait(20) == 0
     assert run("worker", "nobody", "stop").fault == (
         "taskmill: no worker of the name nobody was ever seen (./taskmill workers)\n"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client_fakes import Dispatcher, ended
+from client_fakes import Dispatcher, FakeTime, ended
 
 from client.display import Human
 
@@ -60,6 +60,22 @@ def test_progress_is_asked_for_once_a_second(run: Run) -> None:
     dispatcher = Dispatcher(rounds=rounds)
     assert run(["5", "10", "--wait"], dispatcher) == 0
     assert len([path for _, path, _ in dispatcher.calls if path.startswith("/tasks?")]) == 1
+
+
+def test_who_waits_for_long_is_told_why(run: Run, capsys: Output) -> None:
+    time = FakeTime()
+
+    def round_of_a_second(*_: Any) -> dict[str, Any]:
+        time.now += 1
+        return {"tasks": [] if time.now < 1003 else [ended(1, result=None)], "open": 1}
+
+    dispatcher = Dispatcher()
+    dispatcher.answers["/wait-tasks"] = round_of_a_second
+    dispatcher.answers["/task"] = lambda *_: ended(1, "pending", waiting_because="no live worker for task type noop")
+    assert run(["--type", "noop", "--wait"], dispatcher, time) == 0
+    assert capsys.readouterr().err == (
+        "0%  0 of 1 ended\n0%  0 of 1 ended; task 1: no live worker for task type noop\n"
+    )
 
 
 def test_waiting_without_workers_says_so(run: Run, capsys: Output) -> None:

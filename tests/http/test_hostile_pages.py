@@ -55,6 +55,13 @@ def test_what_a_worker_publishes_as_a_schema_may_be_anything(api: Api, schema: d
     assert "odd" in page(api, "/ui/submit?type=odd")
 
 
+def test_a_search_for_nul_is_refused(api: Api) -> None:
+    """PostgreSQL holds no such text, and would call it a fault of its own."""
+    for word in ("tag:%00", "worker:%00", "data.x:%00", "%00"):
+        assert api.get(f"/ui/tasks/ids?q={word}").fault == "q: must not contain NUL"
+        assert b"must not contain NUL" in api.get(f"/ui/tasks?q={word}").body
+
+
 def test_a_button_sends_the_json_that_it_means(api: Api) -> None:
     api.queue.blame.types = lambda worker_id: ["noop"]  # type: ignore[method-assign, assignment, return-value]
     api.beat(1)

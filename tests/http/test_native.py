@@ -402,6 +402,18 @@ def test_a_request_says_again_which_tasks_were_new(api: Api) -> None:
 # -- heartbeats --
 
 
+def test_progress_and_note_of_a_completed_task_are_no_longer_told(api: Api) -> None:
+    """They are the last that a heartbeat brought, and the end came after it."""
+    first, second = api.lease(), api.lease()
+    news = {"progress": {"done": 5, "total": 6}, "note": "nearly"}
+    api.beat(1, {"lease_id": first["lease_id"], **news}, {"lease_id": second["lease_id"], **news})
+    failing = api.outcome(second["lease_id"], "failed", error="why", retry=False)
+    api.report(api.outcome(first["lease_id"], result=1), failing)
+    done, failed = api.task(first["task_id"]), api.task(second["task_id"])
+    assert (done["progress"], done["note"]) == (None, None)
+    assert (failed["progress"], failed["note"]) == ({"done": 5.0, "total": 6.0}, "nearly"), "how far it came"
+
+
 def test_a_heartbeat_renews_and_brings_progress(api: Api) -> None:
     lease = api.lease(max_attempts=2)
     news = {"progress": {"done": 5, "total": 10}, "note": "half", "checkpoint": {"at": 5}}

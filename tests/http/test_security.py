@@ -19,8 +19,8 @@ TOKEN = "s3cret-T0ken.with_64~chars"
 UNAUTHORIZED = {
     "status": "error",
     "code": "unauthorized",
-    "message": "a valid bearer token is required",
-    "error": "a valid bearer token is required",
+    "message": "a valid bearer token is required (setting DISPATCHER_TOKEN)",
+    "error": "a valid bearer token is required (setting DISPATCHER_TOKEN)",
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "ODD")
 WRONG = {

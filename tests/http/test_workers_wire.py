@@ -224,3 +224,8 @@ def test_leaving_is_said_with_a_bool(api: Api) -> None:
     asked = {"worker_id": "w-1", "instance_id": "i-1", "seq": 1, "leaving": "yes"}
     reply = api.post("/heartbeat", asked)
     assert (reply.status, reply.fault.partition(":")[0]) == (400, "leaving")
+
+
+def test_a_worker_that_no_worker_can_be_is_not_found(api: Api) -> None:
+    for name in ("%00", "a%20b", "x" * 129):
+        assert api.ask("PATCH", f"/workers/{name}", {"state": "run"}).status == 404

@@ -241,9 +241,11 @@ class Model:
         task.failed_by = how if task.state == State.FAILED else None
 
     def _wait(self, now: Now, task: Work, run_at: int | None = None) -> None:
-        """It is pending, and ready when it is due. Open: it stays so when the wall clock goes back later."""
+        """It is pending, and ready when it is due; what was due stays so when the wall clock goes back, unless it has
+        another time now. Without a time it comes from a lease: it was due."""
+        was_due = run_at is None or (task.ready and task.run_at == run_at)
         task.run_at = task.run_at if run_at is None else run_at
-        task.ready = task.run_at <= now.wall
+        task.ready = was_due or task.run_at <= now.wall
 
     def _lose(self, now: Now, lease: Lease, how: End, charged: bool) -> None:
         """The holder fell silent, does not know the lease, or died."""

@@ -30,7 +30,7 @@ from dispatcher.maintenance.pruner import Pruner
 from dispatcher.maintenance.reaper import Reaper
 from dispatcher.maintenance.scheduler import Scheduler
 from dispatcher.model import FINAL, End, LeaseName, Outcome, State, TaskRow
-from dispatcher.queue import Queue
+from dispatcher.queue import Queue, control
 from dispatcher.queue.claim import Claim, grant
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
@@ -484,7 +484,8 @@ class QueueMachine(RuleBasedStateMachine):
     @when(lambda model: sum(task.finished is not None for task in model.tasks.values()) > 2)
     def prune(self, completed: int, failed: int, later: int) -> None:
         self.clock.wall += later
-        self.model.pruned(self.now, completed, failed, Pruner(self.queue, completed, failed).run_once(self.now))
+        kept = {State.COMPLETED: completed, State.FAILED: failed, State.CANCELLED: failed}
+        self.model.pruned(self.now, completed, failed, Pruner(self.queue, kept).run_once(self.now))
 
     # control
     @rule(n=pick, m=pick)
@@ -507,7 +508,7 @@ class QueueMachine(RuleBasedStateMachine):
         task_id, run_at = self.task_in(n, State.PENDING), self.now.wall + (delay or 0)
         data = f'{{"n": {self.next()}}}'
         changes = {"priority": priority, "run_at": run_at, "max_attempts": max_attempts, "data": data}
-        answer = self.queue.edit(task_id, changes)
+        answer = self.queue.store.write(lambda tx: control.edit(tx, task_id, changes))
         assert answer == self.model.edited(self.now, task_id, priority, run_at, max_attempts, data)
 
     # what workers mostly do, more often

@@ -8,7 +8,7 @@ from dispatcher.errors import Invalid
 from dispatcher.model import LeaseName, Orders
 from dispatcher.queue.rates import Rates
 from dispatcher.queue.schemas import Schemas
-from dispatcher.queue.terms import FIRST_RETRY_MS, LONGEST_RETRY_MS, retry_delay
+from dispatcher.queue.terms import BACKOFF, FIRST_RETRY_MS, LONGEST_RETRY_MS
 
 
 @given(st.integers(0, 10**17), st.integers(0, 2**63 - 1))
@@ -43,7 +43,7 @@ def test_orders_differ_by_what_they_say_not_by_its_order() -> None:
 @pytest.mark.parametrize("attempt", [1, 2, 3, 10, 1000])
 def test_backoff_grows_to_an_hour_with_a_fifth_of_jitter(attempt: int) -> None:
     middle = min(FIRST_RETRY_MS * 4 ** (attempt - 1), LONGEST_RETRY_MS)
-    delays = {retry_delay(attempt) for _ in range(50)}
+    delays = {BACKOFF.delay(attempt) for _ in range(50)}
     assert all(0.79 * middle <= delay <= 1.21 * middle for delay in delays)
     assert len(delays) > 1
 

@@ -19,7 +19,7 @@ from dispatcher.maintenance.pruner import Pruner
 from dispatcher.maintenance.reaper import Reaper
 from dispatcher.maintenance.scheduler import Scheduler
 from dispatcher.model import End, EndedLease, Granted, LeaseName, State, TaskFilter, TaskRow, Upload
-from dispatcher.queue import Queue
+from dispatcher.queue import Queue, control
 from dispatcher.queue.claim import Claim, Claimed
 from dispatcher.queue.death import Death, Recorded
 from dispatcher.queue.heartbeat import Answered, Heartbeat
@@ -120,6 +120,9 @@ class Mill:
     def one(self, **fields: Any) -> int:
         return self.submit(**fields)[0]
 
+    def edit(self, task_id: int, columns: dict[str, Any]) -> bool:
+        return self.store.write(lambda tx: control.edit(tx, task_id, columns))
+
     # workers; a worker is known by one name, its instance is "i-" + that name
     def next_number(self, worker: str) -> int:
         self._numbers[worker] = self._numbers.get(worker, 0) + 1
@@ -188,7 +191,7 @@ class Mill:
         return self.scheduler.run_once(self.clock.now())
 
     def prune(self, completed_ms: int = 0, failed_ms: int = 0) -> int:
-        return Pruner(self.queue, completed_ms, failed_ms).run_once(self.clock.now())
+        return Pruner(self.queue, kept_for(completed_ms, failed_ms, failed_ms)).run_once(self.clock.now())
 
     # what is so
     def row(self, task_id: int) -> TaskRow:
@@ -220,6 +223,11 @@ class Mill:
             if len(page) < 500:
                 return found
             after = page[-1]["task_id"]
+
+
+def kept_for(completed_ms: int, failed_ms: int, cancelled_ms: int) -> dict[State, int]:
+    """What the pruner is told."""
+    return {State.COMPLETED: completed_ms, State.FAILED: failed_ms, State.CANCELLED: cancelled_ms}
 
 
 def name(lease: Granted) -> LeaseName:

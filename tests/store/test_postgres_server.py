@@ -233,7 +233,14 @@ def test_newer_schema_is_refused(url: str, store: PostgresStore) -> None:
         PostgresStore(url)
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:secret@127.0.0.1:1/db", "postgresql://u:secret@nowhere.invalid/db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:secret@127.0.0.1:1/db",
+        "postgresql://u:secret@nowhere.invalid/db",
+        f"postgresql://u:secret@{'a' * 64}/db",
+    ],
+)
 def test_database_that_cannot_be_reached_is_one_line_without_the_password(url: str) -> None:
     with pytest.raises(CannotOpen) as refused:
         PostgresStore(url)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from store_kit import LEASE_S, SECOND, FakeClock, MakeStore, Mill, name, race
+from store_kit import HOUR, LEASE_S, SECOND, FakeClock, MakeStore, Mill, name, race
 from test_store_races import recount
 
 from dispatcher.model import End, Granted, Progress, State
@@ -75,6 +75,18 @@ def test_a_final_failure_leaves_no_attempt(mill: Mill) -> None:
     assert fail(mill, mill.lease(), retry=False) == Verdict.ACCEPTED
     assert (mill.state(task_id), mill.row(task_id).attempts) == (State.FAILED, 1)
     assert mill.queue.task(task_id)["error"] == "it broke"
+
+
+def test_of_very_many_attempts_the_newest_are_shown(mill: Mill) -> None:
+    task_id = mill.one(max_attempts=999)
+    for n in range(205):
+        lease = mill.lease()
+        mill.report(Outcome(name(lease), End.FAILED, error=f"{n} " + "x" * 5_000))
+        mill.clock.forward(2 * HOUR / SECOND)
+        mill.become_ready()
+    shown = mill.queue.task(task_id)["ended"]
+    assert [one["error"].split()[0] for one in shown] == [str(n) for n in range(5, 205)]
+    assert {len(one["error"]) for one in shown} == {4096}
 
 
 def test_a_snoozed_attempt_does_not_count(mill: Mill) -> None:

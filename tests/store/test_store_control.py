@@ -136,7 +136,7 @@ def test_edit_changes_a_waiting_task_in_a_new_generation(mill: Mill) -> None:
     assert mill.row(task_id).attempts == 1
     lane = mill.store.write(lambda tx: tx.lane("other", "noop"))
     changes = {"data": '{"new": 1}', "priority": 5, "max_attempts": 9, "timeout_ms": 77, "lane_id": lane}
-    assert mill.queue.edit(task_id, changes)
+    assert mill.edit(task_id, changes)
     row = mill.row(task_id)
     assert (row.generation, row.attempts, row.ready) == (2, 0, 1)
     assert mill.counts() == {("other", "noop"): {"pending": 1, "ready": 1}}
@@ -147,17 +147,29 @@ def test_edit_changes_a_waiting_task_in_a_new_generation(mill: Mill) -> None:
 def test_edit_of_run_at_moves_readiness(mill: Mill) -> None:
     task_id = mill.one()
     now = mill.clock.now().wall
-    mill.queue.edit(task_id, {"run_at": now + HOUR})
+    mill.edit(task_id, {"run_at": now + HOUR})
     assert mill.claim().tasks == []
     assert mill.counts() == {("default", "noop"): {"pending": 1}}
-    mill.queue.edit(task_id, {"run_at": now})
+    mill.edit(task_id, {"run_at": now})
     assert mill.lease().task_id == task_id
+
+
+def test_what_was_due_stays_due_when_the_clock_goes_back(mill: Mill) -> None:
+    """It was ready, or leased: no clock takes that from it. What was put off waits by the new time."""
+    ids = mill.submit(3)
+    released, lost = mill.lease(), mill.lease("lost")
+    mill.clock.wall -= HOUR
+    mill.give_back(released)
+    mill.die("lost", started=[lost])
+    mill.edit(ids[2], {"priority": 1})
+    assert sorted(task.task_id for task in mill.claim("bob", max_tasks=9).tasks) == ids
+    assert mill.counts() == {("default", "noop"): {"in_progress": 3}}
 
 
 def test_edit_refuses_what_does_not_wait(mill: Mill) -> None:
     running = mill.one()
     mill.lease()
-    assert not mill.queue.edit(running, {"priority": 1})
-    assert not mill.queue.edit(completed(mill), {"priority": 1})
-    assert not mill.queue.edit(4711, {"priority": 1})
+    assert not mill.edit(running, {"priority": 1})
+    assert not mill.edit(completed(mill), {"priority": 1})
+    assert not mill.edit(4711, {"priority": 1})
     assert mill.row(running).generation == 1

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from store_kit import HOUR, ROUNDS, Mill, StoreKind, name, race, until, waiting
+from store_kit import DAY, HOUR, ROUNDS, Mill, StoreKind, name, race, until, waiting
 from test_store_attempts import wants
 from test_store_races import recount
 
@@ -55,6 +55,32 @@ def test_a_task_that_nobody_takes_fails(mill: Mill) -> None:
     assert kept(mill) == 0
     assert mill.claim().tasks == []
     recount(mill)
+
+
+@pytest.mark.parametrize("jump", [DAY, 10_000])
+def test_a_clock_that_jumps_forward_ends_no_limit(mill: Mill, jump: int) -> None:
+    alone = mill.one(task_type="other", options=wants(wait_seconds=60))
+    taken = mill.one(options=wants(total_seconds=300))
+    lease = mill.lease(task_types=["noop"])
+    hold(mill, lease, 30)
+    enforce(mill)
+    mill.clock.wall += jump
+    later = mill.one(task_type="other", options=wants(wait_seconds=60))
+    enforce(mill)
+    assert (mill.state(alone), mill.told("ann", lease)) == (State.PENDING, "ok")
+    hold(mill, lease, 30)
+    enforce(mill)
+    assert (told(mill, alone), mill.state(later)) == ((State.FAILED, NOBODY), State.PENDING)
+    hold(mill, lease, 30)
+    enforce(mill)
+    assert told(mill, later) == (State.FAILED, NOBODY), "what began after the jump is not put off"
+    hold(mill, lease, 180)
+    enforce(mill)
+    assert mill.told("ann", lease) == "ok"
+    hold(mill, lease, 30)
+    enforce(mill)
+    assert mill.told("ann", lease) == "cancel", "after 300 s in all"
+    assert mill.state(taken) == State.IN_PROGRESS
 
 
 def test_the_wait_begins_when_the_task_is_due(mill: Mill) -> None:
@@ -201,7 +227,7 @@ def test_retry_begins_the_limits_anew(mill: Mill) -> None:
 def test_edit_changes_them(mill: Mill) -> None:
     task_id = mill.one(options=wants(wait_seconds=60))
     mill.clock.forward(50)
-    mill.queue.edit(task_id, {"options": wants(wait_seconds=30)})
+    mill.edit(task_id, {"options": wants(wait_seconds=30)})
     mill.clock.forward(29)
     enforce(mill)
     assert mill.state(task_id) == State.PENDING
@@ -209,7 +235,7 @@ def test_edit_changes_them(mill: Mill) -> None:
     enforce(mill)
     assert mill.state(task_id) == State.FAILED
     other = mill.one(options=wants(wait_seconds=60))
-    mill.queue.edit(other, {"options": None})
+    mill.edit(other, {"options": None})
     assert kept(mill) == 0
 
 

@@ -6,7 +6,7 @@ import os
 import zlib
 
 import pytest
-from store_kit import DAY, HOUR, SECOND, Mill, name
+from store_kit import DAY, HOUR, SECOND, Mill, kept_for, name
 
 from dispatcher.maintenance.pruner import Pruner
 from dispatcher.model import Grant, State
@@ -155,7 +155,7 @@ def test_each_final_state_has_its_own_time(mill: Mill) -> None:
     mill.queue.cancel(ids[:1])
     mill.fail(mill.lease())
     mill.clock.forward(10)
-    pruner = Pruner(mill.queue, 0, DAY, 5 * SECOND)
+    pruner = Pruner(mill.queue, kept_for(0, DAY, 5 * SECOND))
     assert pruner.run_once(mill.clock.now()) == 1
     assert [task["task_id"] for task in mill.all_tasks()] == ids[1:]
 

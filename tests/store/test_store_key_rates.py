@@ -133,7 +133,7 @@ def test_every_way_back_keeps_to_the_rate(mill: Mill, clock: FakeClock) -> None:
     clock.forward(6)
     mill.become_ready()
     mill.give_back(mill.lease(), End.SNOOZED, snooze_ms=SECOND)
-    assert mill.queue.edit(ids[0], {"priority": 3})
+    assert mill.edit(ids[0], {"priority": 3})
     clock.forward(5)
     assert started(mill) == []
     clock.forward(1)

@@ -116,7 +116,7 @@ def test_due_and_retried_and_edited_tasks_keep_to_the_limit(mill: Mill, clock: F
     clock.forward(3601)
     assert mill.become_ready() == 2
     assert not mill.claim("bob", 5).tasks
-    assert mill.queue.edit(later[1], {"priority": 9})
+    assert mill.edit(later[1], {"priority": 9})
     mill.succeed(lease)
     second = mill.lease("bob")
     assert second.task_id == later[1]

@@ -266,7 +266,7 @@ def test_retry_racing_with_a_late_success_is_one_or_the_other(mill: Mill) -> Non
 def test_edit_racing_with_a_claim(mill: Mill) -> None:
     for _ in range(ROUNDS):
         task_id = mill.one(data='"old"')
-        edited, claimed = race(lambda i=task_id: mill.queue.edit(i, {"data": '"new"'}), lambda: mill.claim("ann").tasks)
+        edited, claimed = race(lambda i=task_id: mill.edit(i, {"data": '"new"'}), lambda: mill.claim("ann").tasks)
         (lease,) = claimed
         assert lease.data == ('"new"' if edited else '"old"')
         assert mill.report(Outcome(name(lease), End.COMPLETED, "1")) == [Verdict.ACCEPTED]

@@ -108,7 +108,7 @@ class Life:
         for task_id in self.some():
             lane = self.mill.store.write(lambda tx: tx.lane(*self.random.choice(LANES)))
             run_at = self.mill.clock.now().wall + self.random.choice([0, 5000])
-            self.mill.queue.edit(task_id, {"lane_id": lane, "run_at": run_at, "max_attempts": 2})
+            self.mill.edit(task_id, {"lane_id": lane, "run_at": run_at, "max_attempts": 2})
 
     def die(self) -> None:
         """One dies, another adopts, a fresh one takes its place."""

@@ -253,7 +253,7 @@ def raised_by_retry(mill: Mill, task_id: int) -> None:
 
 
 def raised_by_edit(mill: Mill, task_id: int) -> None:
-    assert mill.queue.edit(task_id, {"priority": 1})
+    assert mill.edit(task_id, {"priority": 1})
 
 
 @pytest.mark.parametrize("raise_generation", [raised_by_retry, raised_by_edit])

@@ -275,7 +275,7 @@ def test_task_failed_by_losses_is_taken_back_whatever_the_wall_clock_does(mill: 
     mill.fail(failing)
     mill.clock.wall += jump * SECOND
     mill.clock.forward(10)
-    mill.queue.edit(failing.task_id, {"run_at": mill.clock.now().wall, "max_attempts": 1})
+    mill.edit(failing.task_id, {"run_at": mill.clock.now().wall, "max_attempts": 1})
     lease = mill.lease("ann")
     mill.expire()
     assert mill.told("ann", lease) == "ok"

@@ -125,7 +125,22 @@ def test_a_request_named_like_one_of_its_tasks_conflicts(mill: Mill) -> None:
     assert mill.all_tasks() == []
 
 
-def test_a_request_of_repeats_alone_leaves_no_name_behind(mill: Mill) -> None:
+def test_a_request_whose_newest_task_is_gone_is_repeated_all_the_same(mill: Mill) -> None:
+    """Nothing but its name says that its twin was there then; and the name stays taken."""
+    twin = mill.one(unique_key="u")
+    mill.queue.submit([keyed("gone")])
+    mill.queue.cancel([twin + 1])
+    mill.queue.remove(twin + 1)
+    wanted = [Submission("noop", "{}", unique_key="u"), keyed("gone")]
+    first = mill.queue.submitted(wanted, REQUEST)
+    assert first == Submitted([twin, twin + 1], [False, True])
+    mill.queue.cancel([twin])
+    assert mill.queue.submitted(wanted, REQUEST) == first
+    with pytest.raises(KeyConflict):
+        mill.queue.submitted(THREE, RequestName(REQUEST.key, b"another body's 1"))
+
+
+def test_the_name_of_a_request_of_repeats_alone_goes_in_time(mill: Mill) -> None:
     mill.queue.submit([keyed("gone")])
     mill.succeed(mill.lease())
     mill.clock.forward(1)

@@ -70,7 +70,7 @@ def test_control_wakes_a_waiting_claim(mill: Mill, act: str) -> None:
     if act == "retry":
         mill.queue.retry([task_id])
     else:
-        mill.queue.edit(task_id, {"run_at": mill.clock.now().wall})
+        mill.edit(task_id, {"run_at": mill.clock.now().wall})
     assert ids(later.answer()) == [task_id]
 
 

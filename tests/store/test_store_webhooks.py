@@ -44,6 +44,15 @@ def end_one(mill: Mill, **fields: Any) -> int:
     return task
 
 
+def test_a_task_that_is_cancelled_and_deleted_at_once_is_told_of(telling: Mill) -> None:
+    task_id, other = telling.submit(2)
+    telling.queue.cancel([other])
+    assert telling.queue.remove(task_id, force=True) == "deleted"
+    assert {said(hook)[:2] for hook in taken(telling)} == {("cancelled", other), ("cancelled", task_id)}
+    assert telling.queue.remove(other) == "deleted", "that was told already"
+    assert taken(telling) == []
+
+
 def test_each_final_state_is_told(telling: Mill) -> None:
     done = end_one(telling)
     failed = telling.one(max_attempts=1)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 from store_kit import ROUNDS, SECOND, FakeClock, Later, Mill, StoreKind, name, race, until, waiting
 
+from common.handlers.loglines import BYTES, LINES
 from dispatcher.errors import NotFound
 from dispatcher.model import End, LogPart, Orders, Progress, State
-from dispatcher.queue.output import LOG_BYTES, LOG_LINES, lines_of
+from dispatcher.queue.output import lines_of
 from dispatcher.queue.report import Outcome, Verdict
 
 QUIET, STOP, STOP_NOW = Orders("quiet"), Orders("stop"), Orders("stop", now=True)
@@ -265,10 +266,10 @@ def test_a_log_is_bounded_in_lines_and_bytes(mill: Mill, said: Say) -> None:
     lease = mill.lease()
     for start in range(0, 500, 100):
         said(lease, None, start, *(str(n) for n in range(start, start + 100)))
-    assert log_of(mill, task_id) == [str(n) for n in range(500 - LOG_LINES, 500)]
+    assert log_of(mill, task_id) == [str(n) for n in range(500 - LINES, 500)]
     said(lease, None, 500, *("é" * 1000 for _ in range(100)))
     lines = log_of(mill, task_id)
-    assert len(lines) == LOG_BYTES // 2000
+    assert len(lines) == BYTES // 2000
     assert set(lines) == {"é" * 1000}
 
 

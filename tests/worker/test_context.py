@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from common.handlers.loglines import LINES
 from common.json_profile import JsonError
 from worker.children.context import Context
 from worker.children.stopping import StopOrder
-from worker.children.tasklog import LINES, TaskLog
+from worker.children.tasklog import TaskLog
 
 
 @pytest.fixture

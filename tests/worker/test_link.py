@@ -60,6 +60,17 @@ def test_a_refusal_ends_a_silence(dispatcher: ScriptedDispatcher, link: Link, to
     assert renewals(dispatcher) == 1
 
 
+def test_who_has_no_right_to_ask_is_unwelcome(dispatcher: ScriptedDispatcher, link: Link) -> None:
+    for status, unwelcome in ((401, True), (503, False), (403, True)):
+        dispatcher.answers["/heartbeat"] = refusal(status)
+        with pytest.raises(Refused):
+            beat(link)
+        assert link.unwelcome is unwelcome
+    dispatcher.answers["/heartbeat"] = dispatcher.pulse
+    beat(link)
+    assert not link.unwelcome
+
+
 def test_who_was_refused_is_told_when_that_is_over(dispatcher: ScriptedDispatcher, link: Link, told: list[int]) -> None:
     for status in (503, 400):
         dispatcher.answers["/heartbeat"] = refusal(status)

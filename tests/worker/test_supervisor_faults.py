@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from process_helpers import Bench, Gate, bench, family, gone, make, wait_for
+from process_helpers import PATIENCE, Bench, Gate, bench, family, gone, make, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,7 +102,7 @@ def test_i9_a_flood_neither_blocks_nor_fills_memory(tmp_path: Path) -> None:
 def test_i9_the_output_of_an_earlier_task_is_not_blamed(tmp_path: Path) -> None:
     with bench(tmp_path, concurrency=1) as b:
         assert b.run("flood", {"megabytes": 1})["result"] == "dry"
-        wait_for(lambda: not b.supervisor.busy())
+        assert b.supervisor.wait_idle(PATIENCE)
         b.run("echo")
         assert "xxx" not in b.run("crash", {"how": "exit"})["error"]
 

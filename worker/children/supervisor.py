@@ -182,11 +182,6 @@ class Supervisor:
         current = [held for child in self._crew.children if (held := child.current) is not None]
         return [Running(held.task.lease_id, held.task.task_type, max(0.0, now - held.started_at)) for held in current]
 
-    def busy(self) -> bool:
-        """Whether any task is held whose outcome was not told yet."""
-        with self._changed:
-            return self._held > 0 or self._telling
-
     def wait_idle(self, timeout: float) -> bool:
         """Wait until the outcome of every task was told; False when that took longer than `timeout` seconds."""
         with self._changed:

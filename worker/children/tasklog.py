@@ -6,9 +6,9 @@ this module at its start: it must stay small.
 
 from typing import Any
 
+from common.handlers.loglines import LINES, last
 from common.handlers.texts import clean
 
-LINES, BYTES = 200, 64 * 1024
 LINE_BYTES = 4 * 1024
 
 
@@ -47,14 +47,3 @@ def joined(older: Any, newer: Any) -> dict[str, Any]:
     after = newer["from"] + len(newer["lines"])
     lines = last([*older["lines"], *newer["lines"]])
     return {"from": max(0, after - len(lines)), "lines": lines}
-
-
-def last(lines: list[str]) -> list[str]:
-    """As many of the last lines as a log may hold."""
-    room, kept = BYTES, 0
-    for line in reversed(lines[-LINES:]):
-        room -= len(line.encode())
-        if room < 0:
-            break
-        kept += 1
-    return lines[len(lines) - kept :]

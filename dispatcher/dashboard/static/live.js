@@ -29,7 +29,9 @@
     const checked = new Set([...old.querySelectorAll("[data-pick]:checked")].map((box) => box.dataset.pick));
     const active = old.contains(document.activeElement) ? document.activeElement : null;
     const place = active ? [...old.querySelectorAll("a, button, input, pre, summary")].indexOf(active) : -1;
-    const scrolled = [...old.querySelectorAll("pre")].map((one) => one.scrollTop);
+    // who is at the end of a log stays there
+    const scrolled = [...old.querySelectorAll("pre")].map((one) =>
+      one.scrollTop + one.clientHeight >= one.scrollHeight - 2 ? 1e9 : one.scrollTop);
     old.replaceWith(fresh);
     fresh.querySelectorAll("[data-pick]").forEach((box) => { box.checked = checked.has(box.dataset.pick); });
     fresh.querySelectorAll("pre").forEach((one, n) => { one.scrollTop = scrolled[n] || 0; });

@@ -69,6 +69,10 @@ class AttemptOps(LeaseOps):
         if deadlines:
             self.changed(DROP, ([d.task_id for d in deadlines], [d.kind for d in deadlines]))
 
+    def put_off_deadlines(self, begun_by: int, by: int) -> None:
+        """Limits that had begun end later."""
+        self.changed("UPDATE deadlines SET at = at + %s WHERE at - length_ms <= %s", (by, begun_by))
+
     def due_deadlines(self, limit: int) -> list[Deadline]:
         """Limits whose time has come."""
         return [Deadline(*row) for row in self.ask(DUE, (self.now.wall, limit))]

@@ -70,13 +70,17 @@ class BulkOps(ResultOps):
         if not gone:
             return set()
         self.changed("DELETE FROM tasks WHERE id = ANY(%s)", (gone,))
-        self.changed("UPDATE idempotency_keys SET orphan = true WHERE task_id = ANY(%s)", (gone,))
+        self.orphan_keys(gone)
         for table in (*OWN_ROWS, "task_tags"):
             self.changed(f"DELETE FROM {table} WHERE task_id = ANY(%s)", (gone,))
         self._throw_away_uploads(gone)
         for (lane_id, state), n in Counter((row.lane_id, row.state) for row in rows).items():
             self.counts.add(lane_id, state.value, -n)
         return set(gone)
+
+    def orphan_keys(self, ids: Sequence[int]) -> None:
+        """The tasks of keys are gone."""
+        self.changed("UPDATE idempotency_keys SET orphan = true WHERE task_id = ANY(%s)", (list(ids),))
 
     # retention
     def old(self, state: State, lane_id: int, before: int, limit: int) -> list[int]:

@@ -82,8 +82,11 @@ def parameters(url: str) -> dict[str, Any]:
 
 
 def connect(given: dict[str, Any]) -> psycopg.Connection:
-    """A session in autocommit mode, set as ours are. Raises what the driver does."""
-    db = psycopg.connect(autocommit=True, **given)
+    """A session in autocommit mode, set as ours are. Raises CannotOpen and what the driver does."""
+    try:
+        db = psycopg.connect(autocommit=True, **given)
+    except UnicodeError:
+        raise CannotOpen("DATABASE_URL names a host that cannot be one") from None
     try:
         configure(db)
         if _value(db, "synchronous_commit") == "off":  # an acknowledged task must survive a power cut (I1)

@@ -211,7 +211,8 @@ class LeaseOps(Tally, Statements):
         for row, end in ends:
             run_at = row.run_at if end.run_at is None else end.run_at
             finished = wall if end.state in FINAL else None
-            due = end.state == State.PENDING and run_at <= wall
+            # without a time of its own it is due as it was when it was taken, whatever the clock says now
+            due = end.state == State.PENDING and (end.run_at is None or run_at <= wall)
             held = due and self._is_rated(row.lane_id)
             ready = due and not held
             values.append((row.id, end.state.value, run_at, int(not end.charged), finished, ready, held))

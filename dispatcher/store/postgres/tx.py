@@ -268,7 +268,9 @@ class PostgresTx(QueueOps, AttemptOps, LaterOps, WorkerOps, BulkOps, HookOps):
         if row is None or row.state not in (State.PENDING, State.BLOCKED):
             return False
         new = row._replace(**{key: value for key, value in changes.items() if key not in COLD})
-        due, keyed = row.state == State.PENDING and new.run_at <= self.now.wall, self.lane_of(new.lane_id).keyed
+        was_due = new.run_at == row.run_at and bool(row.ready or row.held)  # though the clock may have gone back since
+        due = row.state == State.PENDING and (was_due or new.run_at <= self.now.wall)
+        keyed = self.lane_of(new.lane_id).keyed
         ready = due and not keyed
         sql = f"""UPDATE tasks SET lane_id = %s, priority = %s, run_at = %s, max_attempts = %s, timeout_ms = %s,
                  ready = %s, held = %s, generation = generation + 1, attempts = 0 WHERE id = %s AND {WAITING}"""

@@ -55,6 +55,10 @@ class AttemptOps(LeaseOps):
         rows = [(deadline.task_id, deadline.kind) for deadline in deadlines]
         self.db.executemany("DELETE FROM deadlines WHERE task_id = ? AND kind = ?", rows)
 
+    def put_off_deadlines(self, begun_by: int, by: int) -> None:
+        """Limits that had begun end later."""
+        self.db.execute("UPDATE deadlines SET at = at + ? WHERE at - length_ms <= ?", (by, begun_by))
+
     def due_deadlines(self, limit: int) -> list[Deadline]:
         """Limits whose time has come."""
         sql = f"SELECT {', '.join(Deadline._fields)} FROM deadlines WHERE at <= ? ORDER BY at LIMIT ?"

@@ -69,13 +69,17 @@ class BulkOps(ResultOps):
         gone = [(row.id,) for row in rows]
         self.db.executemany(UNTAG, gone)
         self.db.executemany("DELETE FROM tasks WHERE id = ?", gone)
-        self.db.executemany("UPDATE idempotency_keys SET orphan = 1 WHERE task_id = ?", gone)
+        self.orphan_keys([row.id for row in rows])
         for table in OWN_ROWS:
             self.db.executemany(f"DELETE FROM {table} WHERE task_id = ?", gone)
         self._throw_away_uploads([row.id for row in rows])
         for row in rows:
             self.counts.add(row.lane_id, row.state.value, -1)
         return {row.id for row in rows}
+
+    def orphan_keys(self, ids: Sequence[int]) -> None:
+        """The tasks of keys are gone."""
+        self.db.executemany("UPDATE idempotency_keys SET orphan = 1 WHERE task_id = ?", [(i,) for i in ids])
 
     # retention
     def old(self, state: State, lane_id: int, before: int, limit: int) -> list[int]:

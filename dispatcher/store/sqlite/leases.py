@@ -35,7 +35,7 @@ LATE = """UPDATE tasks SET state = 'completed', ready = 0, finished_at = ?, leas
     WHERE id = ? AND generation = ? AND state IN ('pending', 'failed')"""
 RECORD_END = f"""INSERT INTO ended_leases ({ENDED}) SELECT id, lease, generation, lease_instance, attempts,
     ?, ?, started_at, ?, ? FROM tasks WHERE {LIVE} RETURNING task_id, lease"""
-END = f"""UPDATE tasks SET state = ?1, ready = ?1 = 'pending' AND coalesce(?2, run_at) <= ?3,
+END = f"""UPDATE tasks SET state = ?1, ready = ?1 = 'pending' AND coalesce(?2 <= ?3, 1),
     run_at = coalesce(?2, run_at), attempts = attempts - ?4, finished_at = ?5,
     lease = NULL, lease_instance = NULL, {NO_LEASE} WHERE {LIVE} RETURNING lane_id, ready"""
 REVIVE = """UPDATE tasks SET state = 'in_progress', ready = 0, finished_at = NULL,

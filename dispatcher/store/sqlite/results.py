@@ -24,7 +24,8 @@ class ResultOps:
     def put_part(self, name: LeaseName, part: int, data: bytes, upload: int, size: int | None = None) -> bool:
         """Store one part of an upload; False when another one came between."""
         if part == 0:
-            self._drop_uploads("task_id = ? AND lease = ?", name)
+            for table in ("uploads", "upload_parts"):
+                self.db.execute(f"DELETE FROM {table} WHERE task_id = ? AND lease = ?", name)
         self.db.execute(BELONGS, (*name, part, data, size, upload))
         return bool(self.db.changes())
 
@@ -65,7 +66,3 @@ class ResultOps:
         )
         self.db.executemany(sql, rows)
         self.db.executemany("DELETE FROM uploads WHERE task_id = ?", rows)
-
-    def _drop_uploads(self, where: str, key: Sequence[int]) -> None:
-        for table in ("uploads", "upload_parts"):
-            self.db.execute(f"DELETE FROM {table} WHERE {where}", key)
