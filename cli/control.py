@@ -127,6 +127,8 @@ def _by_filter(client: Client, action: Action, filters: Mapping[str, Any], way: 
             if sys.stderr.isatty():
                 click.echo(f"\r{total.changed:,} so far", err=True, nl=False)
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            click.echo(err=True)
         raise Failed(f"interrupted; {total.changed:,} or more were changed", INTERRUPTED) from None
     if sys.stderr.isatty():
         click.echo("\r\033[K", err=True, nl=False)

@@ -1,12 +1,13 @@
 """Sessions of PostgreSQL that the stores of the tests use one after the other.
 
 A new session has to learn all about the tables before its first statement is planned, which takes longer than nearly
-any test. So a store that lets go of its sessions leaves them here, for the next one that wants the same.
+any test. So a store that lets go of a session leaves its line to the server here, with what is prepared there, for the
+next one that wants the same. The store's own object is closed for good.
 """
 
 import threading
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -15,56 +16,62 @@ from psycopg_pool import ConnectionPool
 
 from dispatcher.store.postgres import store
 
-MOST = 60  # that wait for a store, of the 200 that the server allows
-BUSY = (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
+MOST = 30  # that wait for a store; a server may allow no more than a hundred
+ANEW = ("RESET ALL", "UNLISTEN *", "SELECT pg_advisory_unlock_all()", "DISCARD TEMP")  # all but the plans
+
+
+class _Left(NamedTuple):
+    wanted_as: Hashable
+    line: Any
+    prepared: Any
 
 
 class KeptSession(psycopg.Connection[Any]):
     """To the store that has it, a session like any other."""
 
     _wanted_as: Hashable = None
-    _waits = False
+    _is_over = False
 
     @classmethod
     def connect(cls, conninfo: str = "", *, autocommit: bool = False, **given: Any) -> "KeptSession":  # type: ignore[override]
         wanted_as = (conninfo, autocommit, tuple(sorted((name, str(value)) for name, value in given.items())))
-        while found := _taken(wanted_as):
-            if found._begins_anew(autocommit):
-                return found
+        while left := _taken(wanted_as):
+            if made := cls._over(left, autocommit):
+                return made
         made = super().connect(conninfo, autocommit=autocommit, **given)
         made._wanted_as = wanted_as
         return made
 
+    @classmethod
+    def _over(cls, left: _Left, autocommit: bool) -> "KeptSession | None":
+        """A session over a line that was left; None where it was cut meanwhile."""
+        made = cls(left.line)
+        made._prepared = left.prepared
+        try:
+            made.autocommit = True
+            for words in ANEW:
+                made.execute(words, prepare=False)
+            made.autocommit = autocommit
+        except psycopg.Error:
+            made.close()
+            return None
+        made._wanted_as = left.wanted_as
+        return made
+
     @property
     def closed(self) -> bool:
-        return self._waits or super().closed
+        return self._is_over or super().closed
 
     def close(self) -> None:
-        if not self.closed and not self._is_left():
-            super().close()
-
-    def _is_left(self) -> bool:
         with _lock:
-            if self._wanted_as is None or self.info.transaction_status in BUSY or len(_waiting) >= MOST:
-                return False
-            self._waits = True
-            _waiting.append(self)
-            return True
-
-    def _begins_anew(self, autocommit: bool) -> bool:
-        """Whether it is as after its start; it may have been cut meanwhile."""
-        self._waits = False
-        try:
-            self.rollback()
-            self.autocommit = True
-            self.execute("RESET ALL")
-            self.isolation_level = self.read_only = None
-            self.autocommit = autocommit
-        except psycopg.OperationalError:
-            self._wanted_as = None
-            self.close()
-            return False
-        return True
+            if self.closed:
+                return
+            is_idle = self.info.transaction_status == TransactionStatus.IDLE
+            if self._wanted_as is not None and is_idle and len(_waiting) < MOST:
+                self._is_over = True
+                _waiting.append(_Left(self._wanted_as, self.pgconn, self._prepared))
+                return
+        super().close()
 
 
 class KeptSessionsPool(ConnectionPool[KeptSession]):
@@ -74,14 +81,14 @@ class KeptSessionsPool(ConnectionPool[KeptSession]):
         super().__init__(connection_class=KeptSession, **given)
 
 
-_waiting: list[KeptSession] = []
+_waiting: list[_Left] = []
 _lock = threading.Lock()
 
 
-def _taken(wanted_as: Hashable) -> KeptSession | None:
+def _taken(wanted_as: Hashable) -> _Left | None:
     with _lock:
-        for place, session in enumerate(reversed(_waiting), 1):
-            if session._wanted_as == wanted_as:
+        for place, left in enumerate(reversed(_waiting), 1):
+            if left.wanted_as == wanted_as:
                 return _waiting.pop(-place)
     return None
 
@@ -95,6 +102,4 @@ def use(patch: pytest.MonkeyPatch) -> None:
 def close() -> None:
     """End those that wait."""
     while _waiting:
-        session = _waiting.pop()
-        session._waits, session._wanted_as = False, None
-        session.close()
+        _waiting.pop().line.finish()

@@ -1,10 +1,9 @@
 """The heartbeat: lists every lease that is held, names the claims in flight, carries news, brings orders (mechanism 1).
 
 It runs in a thread with nothing else on it and shares no lock with slow work. It goes out every
-WORKER_HEARTBEAT_INTERVAL (or three fifths of the wait that the dispatcher takes for no silence, if that is less), or up
-to a tenth sooner; early, at most once a second, when a handler has news; at once when
-a provisional lease must be confirmed or another store answers (for leases of short tasks within a second). Unanswered,
-it is repeated every 2 s.
+WORKER_HEARTBEAT_INTERVAL, or half of the silence after which the dispatcher takes a worker for dead if that is less, or
+up to a tenth sooner; early, at most once a second, when a handler has news; at once when a provisional lease must be
+confirmed or another store answers (for leases of short tasks within a second). Unanswered, it is repeated every 2 s.
 
 While there is nothing to tell, as two of them have said, a claim that waits at the only dispatcher stands for it
 (`Patience`) and none goes out; what is due by then goes out as soon as that is over. Of several dispatchers it is what
@@ -33,7 +32,6 @@ log = logging.getLogger(__name__)
 _SPACING = 1.0  # seconds between early heartbeats
 _RETRY = 2.0
 _JITTER = (0.9, 1.0)
-_OF_THE_WAIT = 0.6  # of the wait that is short enough to be no silence: two of them come within it, or nearly
 _ANSWER_TIME = 10.0
 _LEAVE_TIME = 2.0
 _BAD = (400, 413)
@@ -60,6 +58,7 @@ class Heartbeat:
         self._alone = len(set(settings.dispatcher_url)) == 1
         self._registered: tuple[str, str | None] | None = None  # as which instance, in which store
         self._next, self._last, self._failing = -math.inf, -math.inf, False
+        self._death = math.inf  # after so many silent seconds the dispatcher takes a worker for dead
         self._hinted = False
         self._asked = self._answered = 0
         self._turn = threading.Condition()
@@ -69,7 +68,7 @@ class Heartbeat:
     @property
     def _interval(self) -> float:
         """As it is set; sooner where the dispatcher takes the silent for dead before long."""
-        return min(self._set_interval, _OF_THE_WAIT * self._claims.patience.told_wait)
+        return min(self._set_interval, self._death / 2)
 
     def register(self, register: dict[str, Any]) -> None:
         """What this worker is has changed: say so now."""
@@ -200,6 +199,8 @@ class Heartbeat:
             self._leases.store_id = data["store_id"]
         self._claims.obey(data.get("orders"))
         self._claims.patience.told(data.get("wait_seconds"))
+        death = data.get("death_seconds")
+        self._death = float(death) if isinstance(death, (int, float)) and death > 0 else math.inf
         verdicts = data.get("leases")
         if isinstance(verdicts, dict):
             self._judge(verdicts)

@@ -72,7 +72,7 @@ class Link:
             data = self._transport.call(method, path, body, timeout=timeout, content_type=content_type)
         except Refused as error:
             self._answered()
-            self.unwelcome = error.status in FORBIDDEN
+            self.unwelcome = error.status in FORBIDDEN or error.code == "wrong_tokens"
             self._note_refusal(path, error)
             raise
         except TransportError as error:

@@ -7,7 +7,6 @@ The dispatcher says, in answers to heartbeats, up to which wait a claim stands f
 nothing. One that says nothing (an older one) wants heartbeats, and takes no wait over 25 s.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable
@@ -44,11 +43,6 @@ class Patience:
         """It got no answer, or a refusal."""
         if wait > FIRST_WAIT:
             self._short_until = self._clock() + _SHORT_FOR
-
-    @property
-    def told_wait(self) -> float:
-        """Seconds up to which a claim stands for heartbeats; endless where nothing was said."""
-        return math.inf if self._told is None else self._told
 
     def stands_for_heartbeats(self, wait: float) -> bool:
         """Whether the dispatcher takes a claim that waits so long for a sign of life."""

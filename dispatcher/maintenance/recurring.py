@@ -18,13 +18,16 @@ class Recurring:
     def __init__(self, queue: Queue) -> None:
         self._queue, self._schedules = queue, Schedules(queue)
         self._next: int | None = None
-        self._jumps = Jumps()
+        self._jumps, self._is_new = Jumps(), True  # the clock may have gone back before the start
 
     def run_once(self, now: Now) -> int:
         """Fire everything that is due; how many tasks."""
         tasks, self._next = 0, None
-        if (jump := self._jumps.look(now)) is None or jump < 0:
+        jump = self._jumps.look(now)
+        if self._is_new or jump < 0:
             self._schedules.come_back()
+        self._jumps.heeded(now)
+        self._is_new = False
         waiting: set[str] = set()
         while (tick := self._schedules.next_tick()) is not None and tick <= now.wall and not self._queue.draining:
             fired = self._schedules.fire(waiting)

@@ -29,9 +29,10 @@ class AttemptControl:
 
     def heed_clock(self, now: Now) -> None:
         """When the wall clock has jumped forward, limits end so much later."""
-        jump = self.jumps.look(now)
-        if jump and jump > 0:
-            self.store.write(lambda tx: tx.put_off_deadlines(now.wall - jump, jump))
+        if jump := self.jumps.look(now):
+            if jump > 0:
+                self.store.write(lambda tx: tx.put_off_deadlines(jump))
+            self.jumps.heeded(now)
 
     def enforce_deadlines(self, limit: int) -> int:
         """Look at that many limits that may be over; at how many it was."""

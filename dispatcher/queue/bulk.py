@@ -15,6 +15,7 @@ from dispatcher.errors import Invalid
 from dispatcher.model import FINAL, State, TaskFilter, TaskRow
 from dispatcher.queue import control
 from dispatcher.queue.pace import Pace, light
+from dispatcher.queue.terms import Terms
 from dispatcher.store.base import Tx
 
 if TYPE_CHECKING:
@@ -133,21 +134,21 @@ def _write(queue: "Queue", order: Order, ids: list[int], pace: Pace) -> dict[int
     """Judge these tasks, in one write unless much data lies with them."""
     verdicts: dict[int, str] = {}
     while ids:
-        batch = pace.write(lambda tx, ids=ids: judge(tx, order, ids))  # type: ignore[misc]
+        batch = pace.write(lambda tx, ids=ids: judge(tx, order, ids, queue.terms))  # type: ignore[misc]
         queue.stop_waiting(batch.running)
         verdicts |= batch.verdicts
         ids = batch.left
     return verdicts
 
 
-def judge(tx: Tx, order: Order, ids: list[int]) -> Batch:
+def judge(tx: Tx, order: Order, ids: list[int], terms: Terms) -> Batch:
     """One write: those of the tasks that (still) match are changed."""
     matching = _still(tx, order.wanted, ids)
     if order.action == Action.CANCEL:
         verdicts, running = control.cancel(tx, matching)
         return Batch(verdicts, [], running)
     now = light(tx, matching)
-    verdicts = control.retry(tx, now) if order.action == Action.RETRY else control.delete(tx, now)
+    verdicts = control.retry(tx, now) if order.action == Action.RETRY else control.delete(tx, now, terms)
     return Batch(verdicts, matching[len(now) :], [])
 
 

@@ -46,9 +46,11 @@ def _retry_verdict(task_id: int, known: Mapping[int, TaskRow], restarted: set[in
     return "retried" if task_id in restarted else "not_final"
 
 
-def delete(tx: Tx, ids: Sequence[int]) -> dict[int, str]:
-    """Delete ended tasks; a verdict for each id."""
+def delete(tx: Tx, ids: Sequence[int], terms: Terms) -> dict[int, str]:
+    """Delete ended tasks; a verdict for each id. Of one that ends in this very transaction it is told before."""
     known = tx.tasks(ids)
+    if terms.webhooks and (just_ended := set(ids).intersection(tx.finished)):
+        webhooks.note(tx, terms, just_ended)
     deleted = tx.delete(ids)
     return {i: "deleted" if i in deleted else "not_final" if i in known else "not_found" for i in ids}
 
@@ -102,6 +104,4 @@ def remove(tx: Tx, task_id: int, force: bool, terms: Terms) -> tuple[str, list[T
     if row is None:
         raise NotFound(f"task {task_id}")
     running = cancel(tx, [task_id])[1] if force else []
-    if terms.webhooks and task_id in tx.finished:
-        webhooks.note(tx, terms, [task_id])
-    return delete(tx, [task_id])[task_id], running
+    return delete(tx, [task_id], terms)[task_id], running

@@ -168,7 +168,7 @@ class Queue(Upkeep, AttemptControl, Reads):
 
     def _note_waits(self, tasks: Collection[Granted]) -> None:
         now = self.store.now().wall
-        self.rates.waited((now - task.run_at) / 1000 for task in tasks)
+        self.rates.waited(max(0, now - task.run_at) / 1000 for task in tasks)
         self.events.touch(task.task_id for task in tasks)
 
     def claim_classic(self, worker_id: str, types: frozenset[str] | None = None) -> Granted | None:

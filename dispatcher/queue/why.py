@@ -25,7 +25,7 @@ def because(queue: Queue, row: Row) -> str | None:
     if row["status"] != State.PENDING:
         return None
     now = queue.now()
-    if row["run_at"] > now.wall:
+    if row["run_at"] > now.wall and not (row["ready"] or row["held"]):  # the clock may have gone back since
         return _not_due(row)
     asks = queue.asks.since(now.steady - queue.terms.silence_ms)
     since = now.wall - queue.terms.silence_ms

@@ -176,7 +176,8 @@ def _refuse_changes(access: str, by_cookie: bool) -> None:
 def _is_followed_link(asked: Environ) -> bool:
     """Whether a browser goes here with its whole window, and does not load us into another page."""
     whole = asked.get("HTTP_SEC_FETCH_MODE"), asked.get("HTTP_SEC_FETCH_DEST")
-    return asked["REQUEST_METHOD"] == "GET" and whole == ("navigate", "document") and asked["PATH_INFO"] not in NO_LINKS
+    path = "/" + asked["PATH_INFO"].lstrip("/")  # as it is routed
+    return asked["REQUEST_METHOD"] == "GET" and whole == ("navigate", "document") and path not in NO_LINKS
 
 
 def _netloc(origin: str) -> str | None:

@@ -1,22 +1,19 @@
 """Control over one task, and over many by ids or filter; and how long ended tasks are kept."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from flask import Blueprint
 
 from dispatcher.errors import Invalid, NotFinal, NotFound, NotUnique
 from dispatcher.model import FINAL, State, TaskFilter
-from dispatcher.queue import Queue, bulk
+from dispatcher.queue import Queue, bulk, options
 from dispatcher.queue.control import Edit
-from dispatcher.queue.options import Options
 from dispatcher.queue.retention import ANY
 from dispatcher.routes import body, models, show
 from dispatcher.routes.submit import in_ms, limit_ms, text_of_data, webhooks_on
 from dispatcher.routes.tasks import known
 
-OPTIONS = frozenset(field.name for field in fields(Options))
 RUNS = "it runs and was told to stop; delete it when it has ended"
 
 
@@ -106,8 +103,8 @@ def _edit(queue: Queue, task_id: int, asked: Any) -> Edit:
         columns["timeout_ms"] = limit_ms(asked.timeout_seconds)
     columns |= {name: getattr(asked, name) for name in ("priority", "max_attempts") if getattr(asked, name) is not None}
     tags = tuple(asked.tags) if "tags" in given else None
-    options = asked.model_dump(mode="json", include=OPTIONS & given)
-    return Edit(columns, asked.queue, in_ms(asked.delay_seconds), tags, options)
+    wanted = asked.model_dump(mode="json", include=options.NAMES & given)
+    return Edit(columns, asked.queue, in_ms(asked.delay_seconds), tags, wanted)
 
 
 # many

@@ -278,7 +278,8 @@ def _native_heartbeat(queue: Queue, store_id: str, beat: models.Heartbeat) -> sh
     if beat.leaving and answer.taken and not beat.leases:
         queue.report_death(store_id, _farewell(beat))
     data = {"worker_id": beat.worker_id, "status": "alive", "last_heartbeat": moment(answer.at)}
-    told = {"leases": answer.leases, "orders": answer.orders.as_dict(), "wait_seconds": queue.terms.wait_ms / 1000}
+    told = {"leases": answer.leases, "orders": answer.orders.as_dict(), "wait_seconds": queue.terms.wait_ms / 1000,
+            "death_seconds": queue.terms.silence_ms / 1000}  # fmt: skip
     return show.success({**data, "store_id": store_id, **told})
 
 

@@ -32,8 +32,10 @@ class AttemptTx(Protocol):
     def drop_deadlines(self, deadlines: Sequence[Deadline]) -> None:
         """Forget limits of time."""
 
-    def put_off_deadlines(self, begun_by: int, by: int) -> None:
-        """Limits that had begun by a wall time end later by so many milliseconds."""
+    def put_off_deadlines(self, by: int) -> None:
+        """The wall clock has just skipped so many milliseconds: limits that have begun end so much later, and those
+        whose beginning was skipped begin now. All at once, which may take a second for a million of them; only for a
+        store with a steady clock of its own, that one dispatcher holds."""
 
     def due_deadlines(self, limit: int) -> list[Deadline]:
         """Limits whose time has come, the oldest first, locked, but for those that another dispatcher has in hand."""

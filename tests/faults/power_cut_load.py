@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from dispatcher.clock import Now
 from dispatcher.model import End, Granted, LeaseName, Outcome, Progress, State, TaskFilter
-from dispatcher.queue import Queue, retention
+from dispatcher.queue import Queue, control, retention
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
@@ -257,7 +257,10 @@ class Load:
             if done:
                 self._tell(ids[0], asked=self.told[ids[0]].asked._replace(data=data), note=None, past=None)
 
-        return Op(partial(self.queue.edit, ids[0] if ids else 0, {"data": data, "priority": 5}), learn) if ids else None
+        def edit(tx: Tx) -> bool:
+            return control.edit(tx, ids[0], {"data": data, "priority": 5})
+
+        return Op(partial(self.queue.store.write, edit), learn) if ids else None
 
     # workers
     def _claim(self) -> Op:

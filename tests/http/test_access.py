@@ -173,6 +173,12 @@ def test_a_page_of_another_site_steers_nothing_even_without_origin(
     assert api.ask(method, path, {"task_type": "noop"} if method == "POST" else None, headers=headers).status == 403
 
 
+def test_a_link_with_a_slash_too_many_leads_no_further(api: Api) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for path in ("//backup", "///integrity"):
+        assert api.ask("GET", "/x", headers=headers, environ_overrides={"PATH_INFO": path}).status == 403
+
+
 def test_a_link_of_another_site_is_followed(api: Api) -> None:
     api.submit()
     headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}

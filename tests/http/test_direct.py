@@ -74,6 +74,12 @@ def test_both_ways_have_the_same_gate(guarded: Api, scheme: str, token: str) -> 
     assert guarded.ask("POST", "/submit-task", {"task_type": "noop"}, headers=guarded.headers).data["task_id"] == 1
 
 
+def test_both_ways_let_readers_wait(guarded: Api) -> None:
+    here, there = both(guarded, "/wait-tasks", {"task_ids": [1]}, Authorization=f"Bearer {READ_TOKEN}")
+    assert here.status == 200
+    assert told(here) == told(there)
+
+
 def test_wrong_tokens_are_counted_on_both_ways(guarded: Api) -> None:
     replies = [both(guarded, "/submit-task", {}, Authorization="Bearer wrong") for _ in range(16)]
     assert [reply.status for pair in replies for reply in pair].count(401) == 30

@@ -427,6 +427,7 @@ def test_a_heartbeat_renews_and_brings_progress(api: Api) -> None:
         "leases": {lease["lease_id"]: "ok"},
         "orders": RUN,
         "wait_seconds": 50,
+        "death_seconds": 60,
     }
     api.beat(2, {"lease_id": lease["lease_id"], "progress": {"done": 6}})
     task = api.task(lease["task_id"])

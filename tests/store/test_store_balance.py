@@ -7,6 +7,7 @@ from test_store_keys import check, keyed, limit
 
 from dispatcher.model import End, Outcome
 from dispatcher.queue import control
+from dispatcher.queue.terms import Terms
 from dispatcher.store.keys import STEP
 
 
@@ -50,7 +51,7 @@ def test_a_task_deleted_in_the_transaction_of_its_end_lets_the_next_one_in(mill:
 
     def end_and_delete(tx: Any) -> None:
         tx.complete([Outcome(name(lease), End.COMPLETED, "1")])
-        assert control.delete(tx, [first]) == {first: "deleted"}
+        assert control.delete(tx, [first], Terms()) == {first: "deleted"}
 
     mill.store.write(end_and_delete)
     assert mill.row(second).ready

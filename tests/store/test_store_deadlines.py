@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
-from store_kit import DAY, HOUR, ROUNDS, Mill, StoreKind, name, race, until, waiting
+from store_kit import DAY, HOUR, ROUNDS, Mill, StoreKind, failing_commits, name, race, until, waiting
 from test_store_attempts import wants
 from test_store_races import recount
 
+from dispatcher.errors import Unavailable
 from dispatcher.maintenance.attempts import Attempts
 from dispatcher.model import End, Granted, State
 from dispatcher.queue.report import Outcome, Verdict
@@ -81,6 +82,28 @@ def test_a_clock_that_jumps_forward_ends_no_limit(mill: Mill, jump: int) -> None
     enforce(mill)
     assert mill.told("ann", lease) == "cancel", "after 300 s in all"
     assert mill.state(taken) == State.IN_PROGRESS
+
+
+def test_a_limit_whose_beginning_was_skipped_begins_then(mill: Mill) -> None:
+    """A machine that sleeps through the time of a task has not made it wait."""
+    task_id = mill.one(options=wants(wait_seconds=60), delay_ms=HOUR // 2)
+    enforce(mill)
+    mill.clock.wall += HOUR
+    enforce(mill)
+    assert mill.state(task_id) == State.PENDING
+    mill.clock.forward(60)
+    enforce(mill)
+    assert told(mill, task_id) == (State.FAILED, NOBODY)
+
+
+def test_what_follows_from_a_jump_is_tried_again_when_it_fails(mill: Mill) -> None:
+    task_id = mill.one(options=wants(wait_seconds=60))
+    enforce(mill)
+    mill.clock.wall += HOUR
+    with failing_commits(mill.store), pytest.raises(Unavailable):
+        enforce(mill)
+    enforce(mill)
+    assert mill.state(task_id) == State.PENDING
 
 
 def test_the_wait_begins_when_the_task_is_due(mill: Mill) -> None:

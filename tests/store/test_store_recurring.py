@@ -116,6 +116,17 @@ def test_schedules_come_in_time_again_when_the_clock_goes_back(bench: Bench, rul
     assert len(bench.mill.all_tasks()) == before + 3
 
 
+def test_schedules_come_back_although_the_first_try_fails(bench: Bench) -> None:
+    bench.make()
+    bench.clock.wall += DAY
+    bench.pass_()
+    bench.clock.wall -= DAY
+    with failing_commits(bench.mill.store), pytest.raises(Unavailable):
+        bench.pass_()
+    bench.pass_()
+    assert 0 < (bench.get().next_at or 0) - bench.clock.wall <= MINUTE
+
+
 def test_a_tick_that_was_fired_before_the_clock_went_back_is_not_fired_again(bench: Bench) -> None:
     bench.make()
     for _ in range(3):

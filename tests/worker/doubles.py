@@ -49,6 +49,7 @@ class ScriptedDispatcher:
         self.delivered: list[str] = []
         self.store_id = STORE
         self.wait_seconds: float | None = None  # how long a claim may stand for heartbeats
+        self.death_seconds: float | None = None  # after which silence
 
     def call(self, method: str, path: str, body: Any = None, *, timeout: float = 30, content_type: str = "") -> Any:
         sent = body if isinstance(body, bytes) else body.read()
@@ -73,8 +74,9 @@ class ScriptedDispatcher:
 
     def pulse(self, body: Any) -> Any:
         answers = {entry["lease_id"]: self.leases.get(entry["lease_id"], "ok") for entry in body["leases"]}
-        waits = {} if self.wait_seconds is None else {"wait_seconds": self.wait_seconds}
-        return {"store_id": self.store_id, "leases": answers, "orders": RUN, **waits}
+        told = {"wait_seconds": self.wait_seconds, "death_seconds": self.death_seconds}
+        said = {name: seconds for name, seconds in told.items() if seconds is not None}
+        return {"store_id": self.store_id, "leases": answers, "orders": RUN, **said}
 
 
 def claimed(tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:

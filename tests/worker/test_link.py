@@ -61,8 +61,9 @@ def test_a_refusal_ends_a_silence(dispatcher: ScriptedDispatcher, link: Link, to
 
 
 def test_who_has_no_right_to_ask_is_unwelcome(dispatcher: ScriptedDispatcher, link: Link) -> None:
-    for status, unwelcome in ((401, True), (503, False), (403, True)):
-        dispatcher.answers["/heartbeat"] = refusal(status)
+    answers = ((401, "", True), (503, "", False), (403, "", True), (429, "", False), (429, "wrong_tokens", True))
+    for status, code, unwelcome in answers:
+        dispatcher.answers["/heartbeat"] = refusal(status, code)
         with pytest.raises(Refused):
             beat(link)
         assert link.unwelcome is unwelcome

@@ -100,6 +100,7 @@ class Beaten(Reply):
     wait_seconds: float | None = Field(
         None, description="a claim that waits no longer stands for the heartbeats of an instance that holds nothing"
     )
+    death_seconds: float | None = Field(None, description="after so much silence an instance is taken for dead")
 
 
 class Uploaded(Reply):

@@ -69,9 +69,10 @@ class AttemptOps(LeaseOps):
         if deadlines:
             self.changed(DROP, ([d.task_id for d in deadlines], [d.kind for d in deadlines]))
 
-    def put_off_deadlines(self, begun_by: int, by: int) -> None:
-        """Limits that had begun end later."""
-        self.changed("UPDATE deadlines SET at = at + %s WHERE at - length_ms <= %s", (by, begun_by))
+    def put_off_deadlines(self, by: int) -> None:
+        """Limits that have begun end later."""
+        sql = "UPDATE deadlines SET at = at + least(%s, %s - (at - length_ms)) WHERE at - length_ms < %s"
+        self.changed(sql, (by, self.now.wall, self.now.wall))
 
     def due_deadlines(self, limit: int) -> list[Deadline]:
         """Limits whose time has come."""

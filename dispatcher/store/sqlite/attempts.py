@@ -55,9 +55,10 @@ class AttemptOps(LeaseOps):
         rows = [(deadline.task_id, deadline.kind) for deadline in deadlines]
         self.db.executemany("DELETE FROM deadlines WHERE task_id = ? AND kind = ?", rows)
 
-    def put_off_deadlines(self, begun_by: int, by: int) -> None:
-        """Limits that had begun end later."""
-        self.db.execute("UPDATE deadlines SET at = at + ? WHERE at - length_ms <= ?", (by, begun_by))
+    def put_off_deadlines(self, by: int) -> None:
+        """Limits that have begun end later."""
+        sql = "UPDATE deadlines SET at = at + min(?1, ?2 - (at - length_ms)) WHERE at - length_ms < ?2"
+        self.db.execute(sql, (by, self.now.wall))
 
     def due_deadlines(self, limit: int) -> list[Deadline]:
         """Limits whose time has come."""
