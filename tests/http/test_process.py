@@ -448,7 +448,7 @@ ODD_REQUESTS = {
     "no host": b"GET /stats HTTP/1.1\r\n\r\n",
     "two hosts": b"GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n",
     "strange host": b"GET /stats HTTP/1.1\r\nHost: evil.example\r\n\r\n",
-    "strange absolute form": b"GET http://evil.example/stats HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "strange host, absolute form": b"GET http://127.0.0.1/stats HTTP/1.1\r\nHost: evil.example\r\n\r\n",
     "bad escape": b"GET /task/%zz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     "raw bytes": b"GET /task/\xff\xfe HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     "star": b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
@@ -461,6 +461,16 @@ ODD_REQUESTS = {
     "http 2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 }
+
+
+def test_of_a_request_in_absolute_form_the_host_header_counts(run: Run) -> None:
+    """The server keeps the name in its first line to itself; no browser sends one to us."""
+    process = run().ready()
+    for host, status in (("127.0.0.1", b"200"), ("evil.example", b"403")):
+        with socket.create_connection(("127.0.0.1", process.port), 5) as connection:
+            connection.sendall(f"GET http://evil.example/stats HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert connection.recv(65536).split()[1] == status, host
+    assert process.stop() == 0
 
 
 def test_odd_requests_are_refused_and_harm_nothing(run: Run) -> None:
