@@ -9,6 +9,7 @@ from common import json_profile
 
 MAX_TASKS = 2_000  # a request may have 10,000; of smaller ones the first is worked on while the others are made
 MAX_BYTES = 8 * 1024 * 1024
+_NAMES = frozenset({"idempotency_key", "unique_key"})
 
 
 def new_key() -> str:
@@ -27,13 +28,34 @@ def rfc3339(moment: datetime | str) -> str:
 
 def task_text(task: Mapping[str, Any], key: str | None) -> str:
     """One task as JSON text, under its own idempotency_key or else `key`, if any; absent and None are one."""
+    return json_profile.dump(_fields(task, key))
+
+
+def _fields(task: Mapping[str, Any], key: str | None) -> dict[str, Any]:
     fields = {name: value for name, value in task.items() if value is not None}
     if key is not None:
         fields.setdefault("idempotency_key", key)
     fields.setdefault("task_data", {})
     if "run_at" in fields:
         fields["run_at"] = rfc3339(fields["run_at"])
-    return json_profile.dump(fields)
+    return fields
+
+
+class _Alike:
+    """Tasks of one request that differ in nothing but their data: their other fields are said once."""
+
+    def __init__(self, terms: dict[str, Any]) -> None:
+        self._terms = terms
+        self.text = json_profile.dump(terms).encode()
+        self.each: list[bytes] = []
+
+    def has_room_for(self, terms: dict[str, Any]) -> bool:
+        """Whether a task on these terms may join; one with a name of its own stands alone."""
+        return terms == self._terms and _NAMES.isdisjoint(terms)
+
+    def __bytes__(self) -> bytes:
+        data = b'"each":[%s]' % b",".join(self.each) if len(self.each) > 1 else b'"task_data":%s' % self.each[0]
+        return b"{%s}" % b",".join(filter(None, (self.text[1:-1], data)))
 
 
 def bulk_bodies(tasks: Iterable[Mapping[str, Any]], key: str | None) -> Iterator[bytes]:
@@ -42,19 +64,40 @@ def bulk_bodies(tasks: Iterable[Mapping[str, Any]], key: str | None) -> Iterator
     Each carries a key of its own, new every time. With a `key` every task is named instead, `<key>-<index>`: then a
     later call may cut its requests elsewhere, or have more tasks at its end. It costs a row for each of them.
     """
-    batch: list[bytes] = []
-    size = 0
+    batch: list[_Alike] = []
+    count = size = 0
     for index, task in enumerate(tasks):
-        text = task_text(task, None if key is None else f"{key}-{index}").encode("utf-8")
-        if batch and (len(batch) == MAX_TASKS or size + len(text) > MAX_BYTES):
+        terms = _fields(task, None if key is None else f"{key}-{index}")
+        data = _data(terms.pop("task_data"))
+        alike = batch[-1] if batch and batch[-1].has_room_for(terms) else _Alike(terms)
+        more = len(alike.text) + len(data)
+        if count and (count == MAX_TASKS or size + more > MAX_BYTES):
             yield _body(batch, named=key is None)
-            batch, size = [], 0
-        batch.append(text)
-        size += len(text) + 1
+            batch, count, size, alike = [], 0, 0, _Alike(terms)
+        if not alike.each:
+            batch.append(alike)
+        alike.each.append(data)
+        count, size = count + 1, size + more
     if batch:
         yield _body(batch, named=key is None)
 
 
-def _body(batch: list[bytes], named: bool) -> bytes:
+def spelt_out(tasks: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The tasks that those of a body stand for, one by one."""
+    for some in tasks:
+        terms = dict(some)
+        each = terms.pop("each", None)
+        yield from [terms] if each is None else [{**terms, "task_data": data} for data in each]
+
+
+def _data(value: Any) -> bytes:
+    try:
+        return json_profile.dump(value).encode()
+    except json_profile.JsonError:
+        json_profile.dump({"task_data": value})  # says where
+        raise
+
+
+def _body(batch: list[_Alike], named: bool) -> bytes:
     name = b',"idempotency_key":"%s"' % new_key().encode() if named else b""
-    return b'{"tasks":[%s]%s}' % (b",".join(batch), name)
+    return b'{"tasks":[%s]%s}' % (b",".join(map(bytes, batch)), name)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
-from client.bodies import new_key
+from client.bodies import new_key, spelt_out
 from client.client import Client
 from client.errors import Refused, StillOpen
 from client.running import Named, Recorder, Run, attempt, loaded, round_trip
@@ -100,9 +100,10 @@ class _Inline:
         yield _Bytes(result) if isinstance(result, bytes) else _Bytes(dump(result).encode(), "application/json")
 
     def _submit_many(self, body: dict[str, Any]) -> dict[str, Any]:
-        for fields in body["tasks"]:
+        tasks = list(spelt_out(body["tasks"]))
+        for fields in tasks:
             self._check(fields)
-        answers = [self._submit(fields) for fields in body["tasks"]]
+        answers = [self._submit(fields) for fields in tasks]
         return {"task_ids": [one["task_id"] for one in answers], "created": [one["created"] for one in answers]}
 
     def _submit(self, fields: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 MAX_DEPTH = 64
 _SCALARS = {str, int, float, bool, type(None)}
+_CONTAINERS = (dict, list, tuple)
+_TEXT = frozenset({str})
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _AS_BRACES = bytes.maketrans(b"[]", b"{}")
 _NO_MARKS = bytes(set(range(256)) - set(b'"\\[]{}'))
@@ -65,23 +67,22 @@ def dump_again(value: Any) -> str:
 
 def _is_suspect(text: str, value: Any) -> bool:
     """Whether the slow look for faults is worth it: a NUL, a surrogate, depth, keys that are no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return True
     return "\\u0000" in text or text.count("[") + text.count("{") > MAX_DEPTH or _has_odd_key(value)
 
 
 def _has_odd_key(value: Any) -> bool:
     """Whether a dict has a key that is not text: the encoder would turn 1 and "1" into the same key."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict) and not {str}.issuperset(map(type, item)):
+    containers = [value] if isinstance(value, _CONTAINERS) else []
+    for item in containers:  # grows meanwhile
+        if isinstance(item, dict) and not _TEXT.issuperset(map(type, item)):
             return True
-        children = _children(item)
-        if not _SCALARS.issuperset(map(type, children)):
-            stack += [child for child in children if isinstance(child, (dict, list, tuple))]
+        children = item.values() if isinstance(item, dict) else item
+        containers += [child for child in children if type(child) not in _SCALARS and isinstance(child, _CONTAINERS)]
     return False
 
 

@@ -174,7 +174,7 @@ class Claims:
     def body(self, claim: Claim) -> dict[str, Any]:
         """The claim as a report carries it; by itself it names worker and instance, too."""
         asked = {"request_id": claim.number, "max_tasks": claim.max_tasks, "wait_seconds": round(claim.wait_seconds, 3)}
-        return {**self._terms, **asked, "orders": self.orders}
+        return {**self._terms, **asked, "orders": self.orders, "brief": True}
 
     def call(self, claim: Claim) -> tuple[int, dict[str, Any]]:
         """Sends a claim by itself; the number of leases it brought, and the reply. Raises TransportError."""
@@ -208,7 +208,8 @@ class Claims:
         fresh, unwanted = self._leases.answered_claim(claim, store_id, tasks)
         if self.draining:
             fresh, unwanted = [], unwanted + fresh
-        elif gone := [task for task in fresh if task.task_type not in self._terms["task_types"]]:
+        elif unknown := {task.task_type for task in fresh}.difference(self._terms["task_types"]):
+            gone = [task for task in fresh if task.task_type in unknown]
             fresh, unwanted = [task for task in fresh if task not in gone], unwanted + gone
         if unwanted:
             self._deliver([released(task) for task in unwanted])
@@ -274,21 +275,34 @@ def _state(orders: dict[str, Any]) -> tuple[str, bool]:
 
 def _tasks(data: dict[str, Any]) -> list[Task]:
     store_id = str(data["store_id"])
+    terms = [(one["task_type"], one["attempt"], one.get("timeout_seconds")) for one in data.get("terms", ())]
     tasks = []
     for fields in data["tasks"]:
         try:
-            tasks.append(_task(store_id, fields))
-        except (KeyError, TypeError, ValueError) as error:
+            tasks.append(_brief_task(store_id, terms, *fields) if type(fields) is list else _task(store_id, fields))
+        except (LookupError, TypeError, ValueError) as error:
             log.error("a lease that cannot be read is left to expire: %r", error)
     return tasks
 
 
-def _task(store_id: str, fields: dict[str, Any]) -> Task:
-    lease_id, task_id = fields["lease_id"], fields["task_id"]
+def _brief_task(store_id: str, terms: list[Any], task_id: int, lease_id: str, number: int, data: Any) -> Task:
+    _check(task_id, lease_id)
+    task_type, attempt, timeout = terms[number]
+    return Task(store_id, task_id, task_type, data, lease_id, attempt, timeout)
+
+
+def _check(task_id: int, lease_id: str) -> None:
     if type(task_id) is not int:
         raise ValueError(f"task_id {task_id!r}")
-    if not lease_id.isprintable() or len(lease_id) > 200:  # it becomes a line of the started note and a part of a URL
-        raise ValueError(f"lease_id {lease_id[:200]!r}")
+    if (
+        type(lease_id) is not str or not lease_id.isprintable() or len(lease_id) > 200
+    ):  # it becomes a line of the started note and a part of a URL
+        raise ValueError(f"lease_id {lease_id!r:.200}")
+
+
+def _task(store_id: str, fields: dict[str, Any]) -> Task:
+    lease_id, task_id = fields["lease_id"], fields["task_id"]
+    _check(task_id, lease_id)
     return Task(
         store_id,
         task_id,

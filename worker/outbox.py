@@ -245,6 +245,9 @@ def _opened(value: bytes) -> tuple[dict[str, Any], bytes]:
 def _lease(line: bytes) -> tuple[str, str, int]:
     try:
         outcome = json_profile.parse(line)
+        if isinstance(outcome, list):
+            store_id, task_id, lease_id, *_ = outcome
+            return str(lease_id), str(store_id), int(task_id)
         return str(outcome["lease_id"]), str(outcome["store_id"]), int(outcome["task_id"])
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"not an outcome: {error}", line) from None

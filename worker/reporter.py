@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 from client.transport import BadReply, Refused, TransportError
+from worker import verdicts
 from worker.claims import Claims
 from worker.config import WorkerSettings
 from worker.delays import Delays
@@ -32,9 +33,9 @@ from worker.link import GENERAL, Link
 from worker.model import Outcome
 from worker.outbox import Entry, Outbox
 from worker.ready import MAX_OUTCOMES, Ready
+from worker.verdicts import Verdict
 
 log = logging.getLogger(__name__)
-DEFINITIVE = frozenset(("accepted", "accepted_late", "duplicate", "superseded", "cancelled"))
 FULL = 0.8  # of CACHE_MAX_BYTES: claiming stops, and what is held already finds room
 _TO_SPLIT = (400, 413)
 _REPORT_TIME, _UPLOAD_TIME = 10.0, 120.0  # seconds for an answer
@@ -130,7 +131,7 @@ class Reporter:
             lines = ",".join(outcome.body for outcome in batch).encode(errors="replace")
             data = self._call(self._body(lines, None))
             lease_ids = [outcome.lease_id for outcome in batch]
-            self._leases.settled(_settled(lease_ids, _verdicts(data, lease_ids)))
+            self._leases.settled(verdicts.settled(lease_ids, verdicts.of(data, lease_ids)))
 
     def _open_new(self) -> None:
         while self._to_open:
@@ -239,14 +240,14 @@ class Reporter:
         body = self._body(b",".join([entry.lines.replace(b"\n", b",") for entry in batch]), claim)
         try:
             data = self._call(body)
-            verdicts = iter(_verdicts(data, [lease_id for entry in batch for lease_id in entry.lease_ids]))
+            told = iter(verdicts.of(data, [lease_id for entry in batch for lease_id in entry.lease_ids]))
         except TransportError:
             if claim is not None:
                 self._leases.failed_claim(claim)
             raise
         try:
             for entry in batch:  # before the claim: a lease that has ended is no twin of a new one
-                self._judge(entry, list(islice(verdicts, len(entry.lease_ids))))
+                self._judge(entry, list(islice(told, len(entry.lease_ids))))
         finally:
             self._take(claim, data)
 
@@ -255,7 +256,7 @@ class Reporter:
 
     def _body(self, lines: bytes, claim: Claim | None) -> bytes:
         """The outcomes are texts already; only what is around them is made here."""
-        head = {"worker_id": self._settings.worker_id, "instance_id": self._leases.instance_id}
+        head = {"worker_id": self._settings.worker_id, "instance_id": self._leases.instance_id, "brief": True}
         tail = b"" if claim is None else b',"claim":' + json.dumps(self._claims.body(claim)).encode()
         return json.dumps(head).encode()[:-1] + b',"outcomes":[' + lines + b"]" + tail + b"}"
 
@@ -274,20 +275,20 @@ class Reporter:
 
     # Verdicts
 
-    def _judge(self, entry: Entry, verdicts: list[dict[str, Any]]) -> None:
-        rest = [place for place, verdict in enumerate(verdicts) if verdict["verdict"] not in DEFINITIVE]
+    def _judge(self, entry: Entry, told: list[Verdict]) -> None:
+        rest = verdicts.refused(told)
         if not rest:
             entry.outbox.settle(entry)
             self._settled_at = self._clock()
             self._forget(entry)
             return
-        self._leases.settled(_settled(entry.lease_ids, verdicts))
-        if len(rest) < len(verdicts):
+        self._leases.settled(verdicts.settled(entry.lease_ids, told))
+        if len(rest) < len(told):
             entry.outbox.keep(entry, rest)
         self._leases.refused(entry.lease_ids)
         self._uploaded.discard(entry)
         self._delays.put_off(entry)
-        reason = f"{verdicts[rest[0]]['verdict']} {verdicts[rest[0]].get('reason', '')}".strip()
+        reason = f"{told[rest[0]]['verdict']} {told[rest[0]].get('reason', '')}".strip()
         if entry.spool and not entry.spool.exists():  # no repeat will bring its result back: the task must run again
             self._set_aside(entry, f"{reason}: the file with its result is missing")
         else:
@@ -382,19 +383,3 @@ class Reporter:
         self._delays.clear()
         self._uploaded.clear()
         self._single.clear()
-
-
-def _verdicts(data: Any, lease_ids: list[str]) -> list[dict[str, Any]]:
-    """The verdicts of a well-formed reply, in the order of the outcomes; raises BadReply for any other."""
-    try:
-        verdicts: list[dict[str, Any]] = data["verdicts"]
-        well_formed = [one["lease_id"] for one in verdicts] == lease_ids and all(one["verdict"] for one in verdicts)
-    except (KeyError, TypeError):
-        well_formed = False
-    if not well_formed:
-        raise BadReply("/submit-results", "not one verdict for each outcome")
-    return verdicts
-
-
-def _settled(lease_ids: list[str], verdicts: list[dict[str, Any]]) -> list[str]:
-    return [lease_id for lease_id, one in zip(lease_ids, verdicts, strict=True) if one["verdict"] in DEFINITIVE]

@@ -4,6 +4,7 @@ Times are whole milliseconds: `*_at` UTC wall time, `lease_expires` on the stead
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -104,7 +105,7 @@ class NewTask(NamedTuple):
 
 
 class EndedTask(NamedTuple):
-    """What a task ended in; `data` and `result` are JSON text, an uploaded result is told by its bytes and hash."""
+    """What a task ended in; `data` and `result` are JSON text, an uploaded result is told by its size and hash."""
 
     task_id: int
     task_type: str
@@ -116,10 +117,11 @@ class EndedTask(NamedTuple):
     data: str
     result: str | None
     run_ms: int | None
-    bytes: int | None
+    size: int | None
     sha256: str | None
     media_type: str | None
     error: str | None
+    packed: bytes | None  # what `result` is made of, where that was worth compressing
 
 
 class TaskRow(NamedTuple):
@@ -177,10 +179,10 @@ class Granted(NamedTuple):
     checkpoint: str | None
     options: str | None = None
 
-    @property
-    def chars(self) -> int:
-        """About how much of an answer it takes."""
-        return len(self.data) + len(self.checkpoint or "")
+
+def chars_of(granted: Sequence[Granted]) -> int:
+    """About how much of an answer they take."""
+    return sum([len(task.data) + len(task.checkpoint or "") for task in granted])
 
 
 class Grant(NamedTuple):

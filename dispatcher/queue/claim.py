@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeGuard, TypeVar
 
 from dispatcher.errors import InstanceDead
-from dispatcher.model import KEYED, End, Grant, Granted, Instance, Lane, LeaseEnd, LeaseName, Orders, State
+from dispatcher.model import KEYED, End, Grant, Granted, Instance, Lane, LeaseEnd, LeaseName, Orders, State, chars_of
 from dispatcher.queue.blame import NOBODY, Blame
 from dispatcher.queue.terms import PROVISIONAL_MS, Terms
 from dispatcher.queue.turns import take, turns
@@ -158,12 +158,9 @@ def _eligible(lane: Lane, asked: Claim) -> bool:
 def _fitting(tx: Tx, taken: list[Granted]) -> list[Granted]:
     """As many as fit into an answer, at least one; should a store have taken more, the leases of the rest end at once,
     uncounted."""
-    size, fitting = 0, 0
-    for task in taken:
-        size += task.chars
-        if fitting and size > MOST_CHARS:
-            break
-        fitting += 1
+    fitting = len(taken)
+    while fitting > 1 and chars_of(taken[:fitting]) > MOST_CHARS:
+        fitting -= 1
     rest = [LeaseName(task.task_id, task.token) for task in taken[fitting:]]
     tx.end([LeaseEnd(name, End.RELEASED, None, False, State.PENDING) for name in rest])
     return taken[:fitting]

@@ -15,6 +15,8 @@ from dispatcher.queue.blame import Failure
 from dispatcher.queue.defaults import Defaults
 from dispatcher.store.base import Tx
 
+COMPLETED = End.COMPLETED
+
 
 class Verdict(str, Enum):
     """The answer to an outcome; the first five are definitive."""
@@ -38,7 +40,7 @@ class Reported(NamedTuple):
 
 def report(tx: Tx, outcomes: Sequence[Outcome], defaults: Defaults) -> Reported:
     """Apply outcomes."""
-    plain = [o for o in outcomes if o.status == End.COMPLETED and o.upload is None]
+    plain = [o for o in outcomes if o.status is COMPLETED and o.upload is None]
     fresh = tx.complete(plain)
     if len(fresh) == len(outcomes):  # each a success of its own live lease
         _keep_last_words(tx, outcomes)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from dispatcher.clock import moment
 from dispatcher.errors import NotFound
 from dispatcher.queue import Queue
-from dispatcher.routes import body, models, show
+from dispatcher.routes import body, models, show, worker_models
 
 log = logging.getLogger("taskmill.attempts")
 
@@ -35,12 +35,12 @@ def blueprint(queue: Queue) -> Blueprint:
     return views
 
 
-def defaults_of(told: models.Registration) -> dict[str, str | None]:
+def defaults_of(told: worker_models.Registration) -> dict[str, str | None]:
     """What types want, as JSON text; what is wrong is left out: it must not silence a worker."""
     found: dict[str, str | None] = {}
     for name, value in told.defaults.items():
         try:
-            wanted = models.TypeDefaults.model_validate(value).model_dump(exclude_none=True)
+            wanted = worker_models.TypeDefaults.model_validate(value).model_dump(exclude_none=True)
         except ValidationError as error:
             log.warning("the defaults of type %s cannot be used: %s", name, body.fault(error))
             continue

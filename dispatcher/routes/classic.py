@@ -11,7 +11,7 @@ from dispatcher.queue import Queue
 from dispatcher.queue.report import Verdict
 from dispatcher.queue.uploads import bounded
 from dispatcher.routes import body, show
-from dispatcher.routes.models import ClassicClaim, ClassicReport
+from dispatcher.routes.worker_models import ClassicClaim, ClassicReport
 
 SAVED = frozenset({Verdict.ACCEPTED, Verdict.ACCEPTED_LATE})
 REASONS = {

@@ -1,15 +1,14 @@
-"""What most tasks and outcomes are, in models of a few fields, which take a third of the time of those in `models.py`.
+"""What most tasks are, in models of a few fields, which take a third of the time of those in `models.py`.
 
 A list is first looked at as if all in it were plain. One that is not says so, and its list goes the longer way.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import NotRequired, TypedDict
 
-from dispatcher.config import TEN_YEARS
-from dispatcher.routes.models import Key, LeaseId, Name, TaskId
+from dispatcher.routes.models import Key, Name
 
 
 class PlainTask(TypedDict):
@@ -21,18 +20,6 @@ class PlainTask(TypedDict):
     idempotency_key: NotRequired[Key]
 
 
-class PlainOutcome(TypedDict):
-    """What most tasks end in: these fields of an Outcome and no others."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]  # as pydantic asks for it
-    store_id: Annotated[str, Field(max_length=64)]
-    lease_id: LeaseId
-    task_id: TaskId
-    status: Literal["completed"]
-    result: Any
-    run_seconds: Annotated[float, Field(ge=0, le=TEN_YEARS)]
-
-
 class PlainSubmit(TypedDict):
     """A bulk submit whose tasks are all plain."""
 
@@ -42,4 +29,3 @@ class PlainSubmit(TypedDict):
 
 
 BULK = TypeAdapter(PlainSubmit)
-OUTCOMES = TypeAdapter(Annotated[list[PlainOutcome], Field(fail_fast=True)])

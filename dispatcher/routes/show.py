@@ -45,14 +45,32 @@ def seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000
 
 
-def claimed(answer: Claimed, store_id: str) -> str:
+def claimed(answer: Claimed, store_id: str, brief: bool) -> str:
     """The data of a claim, as JSON text."""
     head = {"store_id": store_id, "provisional": answer.provisional, "orders": answer.orders.as_dict()}
-    return f'{json_profile.encode(head)[:-1]},"tasks":[{",".join(map(_granted, answer.tasks))}]}}'
+    tasks = _briefly(answer.tasks) if brief else f'"tasks":[{",".join(map(_granted, answer.tasks))}]'
+    return f"{json_profile.encode(head)[:-1]},{tasks}}}"
+
+
+def _briefly(granted: Sequence[Granted]) -> str:
+    """Most tasks as arrays: id, lease_id, which terms, data. The terms that they have in common are said once."""
+    terms: dict[str, int] = {}
+    told = []
+    for task in granted:
+        if task.checkpoint is None and task.options is None:
+            place = terms.setdefault(_terms_of(task), len(terms))
+            told.append(f'[{task.task_id},"{task.task_id}-{task.token:016x}",{place},{task.data}]')
+        else:
+            told.append(_granted(task))
+    return f'"terms":[{",".join([f"{{{text}}}" for text in terms])}],"tasks":[{",".join(told)}]'
+
+
+def _terms_of(task: Granted) -> str:
+    return _terms(task.lane, task.attempt, task.max_attempts, task.length, task.timeout_ms)
 
 
 def _granted(task: Granted) -> str:
-    terms = _terms(task.lane, task.attempt, task.max_attempts, task.length, task.timeout_ms)
+    terms = _terms_of(task)
     checkpoint = f',"checkpoint":{task.checkpoint}' if task.checkpoint is not None else ""
     options = f',"options":{task.options}' if task.options is not None else ""
     return (
@@ -90,7 +108,7 @@ def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def ended(task: EndedTask) -> str:
     """What a task ended in, as JSON text; those who wait for thousands need no more."""
-    task_id, kind, queue, state, attempts, at, worker, data, result, run_ms, size, sha256, media_type, error = task
+    task_id, kind, queue, state, attempts, at, worker, data, result, run_ms, size, sha256, media_type, error, _ = task
     more = "" if result is None else f',"result":{result}'
     if error is not None or sha256 is not None:
         ref = None if sha256 is None else {"bytes": size, "sha256": sha256, "media_type": media_type}

@@ -15,9 +15,10 @@ from dispatcher.queue.options import Options
 from dispatcher.queue.submit import RequestName, Submission
 from dispatcher.routes import body, plain, show
 from dispatcher.routes.direct import Direct
-from dispatcher.routes.models import SubmitTask, SubmitTasks
+from dispatcher.routes.models import SomeTasks, SubmitTask, SubmitTasks
 
 DIGEST_BYTES = 16
+MOST_TASKS = 10_000  # of a bulk submit
 PLAIN = plain.PlainTask.__annotations__.keys()  # the fields of most tasks
 
 
@@ -52,12 +53,36 @@ def blueprint(queue: Queue, direct: Direct) -> Blueprint:
             ids, _ = queue.submitted(wanted, _name(value.get("idempotency_key"), sent))
             return show.success({"task_ids": ids, "count": len(ids)}, 201)
         asked = body.validate(SubmitTasks, value)
-        wanted = [submission_of(queue, task, f"tasks[{n}].task_data") for n, task in enumerate(asked.tasks)]
+        wanted = _many(queue, asked.tasks)
         ids, created = queue.submitted(wanted, _name(asked.idempotency_key, sent))
         unique = {"created": created} if any(task.unique_key is not None for task in asked.tasks) else {}
         return show.success({"task_ids": ids, "count": len(ids), **unique}, 201)
 
     return views
+
+
+def _many(queue: Queue, asked: list[SomeTasks]) -> list[Submission]:
+    """All tasks of a bulk submit. Raises Invalid and TooLarge, naming the field."""
+    count = sum(1 if some.each is None else len(some.each) for some in asked)
+    if count > MOST_TASKS:
+        raise Invalid("tasks", f"must be at most {MOST_TASKS:,} tasks, not {count:,}")
+    wanted: list[Submission] = []
+    for n, some in enumerate(asked):
+        if some.each is None:
+            wanted.append(submission_of(queue, some, f"tasks[{n}].task_data"))
+        else:
+            wanted += _alike(queue, some, some.each, f"tasks[{n}]")
+    return wanted
+
+
+def _alike(queue: Queue, asked: SomeTasks, each: list[dict[str, Any]], field: str) -> list[Submission]:
+    """A task for each of the data."""
+    for name in ("task_data", "idempotency_key", "unique_key"):
+        if name in asked.model_fields_set:
+            raise Invalid(f"{field}.{name}", "not together with each")
+    task_type, _, *terms = _on_terms(queue, asked, "", f"{field}.task_data")
+    texts = [_checked(queue, asked.task_type, data, f"{field}.each[{n}]") for n, data in enumerate(each)]
+    return [Submission._make((task_type, text, *terms)) for text in texts]
 
 
 def _all_plain(value: dict[str, Any]) -> list[plain.PlainTask] | None:
@@ -77,8 +102,7 @@ def _plain_submission(
     queue: Queue, task_type: str, task_data: dict[str, Any], idempotency_key: str | None, field: str
 ) -> Submission:
     """A plain task as the queue takes it. Raises Invalid and TooLarge, naming the field."""
-    text = text_of_data(task_data, field)
-    queue.schemas.check(task_type, task_data, field)
+    text = _checked(queue, task_type, task_data, field)
     digest = _hashed(f'{{"task_type": "{task_type}"}}{text}') if idempotency_key else b""  # as `_digest` has it
     return Submission(task_type, text, key=idempotency_key, digest=digest)
 
@@ -87,14 +111,17 @@ def submission_of(queue: Queue, asked: SubmitTask, field: str) -> Submission:
     """A checked task as the queue takes it. Raises Invalid and TooLarge, naming the field."""
     if asked.model_fields_set <= PLAIN:
         return _plain_submission(queue, asked.task_type, asked.task_data, asked.idempotency_key, field)
+    return _on_terms(queue, asked, _checked(queue, asked.task_type, asked.task_data, field), field)
+
+
+def _on_terms(queue: Queue, asked: SubmitTask, data: str, field: str) -> Submission:
+    """A task with data that was checked. Raises Invalid, naming the field."""
     if asked.run_at is not None and asked.delay_seconds is not None:
         raise Invalid(field.replace("task_data", "delay_seconds"), "not together with run_at")
     if asked.unique_key is None and asked.unique_for != "unfinished":
         raise Invalid(field.replace("task_data", "unique_for"), "only together with unique_key")
     if asked.webhook is not None:
         webhooks_on(queue, field.replace("task_data", "webhook"))
-    data = text_of_data(asked.task_data, field)
-    queue.schemas.check(asked.task_type, asked.task_data, field)
     digest = _digest(asked, data) if asked.idempotency_key else b""
     return Submission(
         task_type=asked.task_type,
@@ -127,6 +154,13 @@ def _options(asked: SubmitTask) -> str | None:
         total_seconds=asked.total_seconds,
         webhook=asked.webhook,
     ).dump()
+
+
+def _checked(queue: Queue, task_type: str, data: dict[str, Any], field: str) -> str:
+    """Data that its type's schema allows, as it is stored. Raises Invalid and TooLarge."""
+    text = text_of_data(data, field)
+    queue.schemas.check(task_type, data, field)
+    return text
 
 
 def webhooks_on(queue: Queue, field: str) -> None:

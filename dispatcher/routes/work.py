@@ -7,28 +7,23 @@ from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, request
-from pydantic import ValidationError
 
 from common import json_profile
 from dispatcher.clock import moment
 from dispatcher.config import DispatcherSettings
 from dispatcher.errors import Invalid, NotFound, TooLarge
-from dispatcher.model import End, LeaseName, LogPart, Orders, Outcome, Progress, Upload
+from dispatcher.model import LeaseName, Orders, Progress
 from dispatcher.queue import Queue
 from dispatcher.queue.claim import Claim
 from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
-from dispatcher.queue.report import Verdict
 from dispatcher.queue.uploads import bounded
-from dispatcher.routes import attempts, body, models, plain, show
+from dispatcher.routes import attempts, body, outcomes, show, worker_models
 from dispatcher.routes.direct import Direct
 
 PART_BYTES = 2**20
 PARTIAL_BYTES = 64 * 1024
 HOST_CHARS = 64 * 1024  # it is kept in memory
-ONE_OUTCOME = models.Outcome.__pydantic_validator__
-Checked = tuple[Outcome | None, str, str]  # or else the verdict, and the reason for it
-STATUS = {status.value: status for status in End}
 
 
 def blueprint(queue: Queue, result_max_bytes: int, direct: Direct) -> Blueprint:
@@ -38,31 +33,31 @@ def blueprint(queue: Queue, result_max_bytes: int, direct: Direct) -> Blueprint:
 
     @direct.post(views, "/get-tasks")
     def get_tasks(sent: bytes) -> show.Reply:
-        asked = body.parse(models.Claim, sent)
+        asked = body.parse(worker_models.Claim, sent)
         answer = queue.claim(_waiting_claim(asked))
-        return show.envelope(show.claimed(answer, store_id))
+        return show.envelope(show.claimed(answer, store_id, asked.brief))
 
     @direct.post(views, "/submit-results")
     def submit_results(sent: bytes) -> show.Reply:
-        asked = body.parse(models.Report, sent)
-        checked = _outcomes(asked.outcomes, store_id)
+        asked = body.parse(worker_models.Report, sent)
+        checked = outcomes.checked(asked.outcomes, store_id)
         then = _claim(asked.claim, asked.worker_id, asked.instance_id, 0) if asked.claim else None
         good = [bounded(outcome, result_max_bytes) for outcome, _, _ in checked if outcome is not None]
         verdicts, orders, claimed = queue.report(good, asked.instance_id, then)
-        rest = f',"claim":{show.claimed(claimed, store_id)}' if claimed else ""
-        told = ",".join(_verdicts(asked.outcomes, checked, verdicts))
-        return show.envelope(f'{{"verdicts":[{told}],"orders":{json_profile.encode(orders.as_dict())}{rest}}}')
+        rest = f',"claim":{show.claimed(claimed, store_id, asked.claim.brief)}' if asked.claim and claimed else ""
+        told = outcomes.verdicts(asked.outcomes, checked, verdicts, asked.brief)
+        return show.envelope(f'{{"verdicts":{told},"orders":{json_profile.encode(orders.as_dict())}{rest}}}')
 
     @direct.post(views, "/heartbeat")
     def heartbeat(sent: bytes) -> show.Reply:
         value = body.parse_object(sent)
         if "instance_id" not in value:
-            return _classic_heartbeat(queue, body.validate(models.ClassicHeartbeat, value))
-        return _native_heartbeat(queue, store_id, body.validate(models.Heartbeat, value))
+            return _classic_heartbeat(queue, body.validate(worker_models.ClassicHeartbeat, value))
+        return _native_heartbeat(queue, store_id, body.validate(worker_models.Heartbeat, value))
 
     @views.post("/report-death")
     def report_death() -> show.Reply:
-        asked = body.parse(models.Death)
+        asked = body.parse(worker_models.Death)
         recorded = queue.report_death(asked.store_id, _death(asked))
         return show.success({"verdict": "recorded", **recorded._asdict()} if recorded else {"verdict": "foreign"})
 
@@ -92,7 +87,7 @@ def upload_blueprint(queue: Queue, settings: DispatcherSettings) -> Blueprint:
     return views
 
 
-def _claim(asked: models.ClaimTerms, worker_id: str, instance_id: str, wait_seconds: float) -> Claim:
+def _claim(asked: worker_models.ClaimTerms, worker_id: str, instance_id: str, wait_seconds: float) -> Claim:
     if asked.protocol != 1:
         raise Invalid("protocol", "this dispatcher speaks protocol 1")
     return Claim(
@@ -108,7 +103,7 @@ def _claim(asked: models.ClaimTerms, worker_id: str, instance_id: str, wait_seco
     )
 
 
-def _waiting_claim(asked: models.Claim) -> Claim:
+def _waiting_claim(asked: worker_models.Claim) -> Claim:
     claim = _claim(asked, asked.worker_id, asked.instance_id, asked.wait_seconds)
     return replace(claim, host=_host(asked.host)) if claim.wait_ms else claim
 
@@ -123,86 +118,16 @@ def _host(said: Any) -> str | None:
     return None
 
 
-def _death(asked: models.Death) -> Death:
+def _death(asked: worker_models.Death) -> Death:
     if asked.dead_instance_id == asked.instance_id:
         raise Invalid("dead_instance_id", "nobody reports its own death")
     names = (asked.worker_id, asked.instance_id, asked.dead_worker_id, asked.dead_instance_id)
     return Death(*names, tuple(asked.outbox_leases), tuple(asked.started_leases))
 
 
-def _farewell(beat: models.Heartbeat) -> Death:
+def _farewell(beat: worker_models.Heartbeat) -> Death:
     """Who leaves holds nothing, so nothing is adopted or charged; a lease that never reached it is given back."""
     return Death(beat.worker_id, beat.instance_id, beat.worker_id, beat.instance_id, (), ())
-
-
-def _outcomes(values: list[Any], store_id: str) -> list[Checked]:
-    """Each for the queue, or with the verdict and the reason why it goes no further."""
-    try:
-        return [_plain_outcome(asked, store_id) for asked in plain.OUTCOMES.validate_python(values)]
-    except (ValidationError, json_profile.JsonError):  # at least one is not plain
-        return [_one_outcome(value, store_id) for value in values]
-
-
-def _plain_outcome(asked: plain.PlainOutcome, store_id: str) -> Checked:
-    """What `_outcome` says of a success whose result stands in the report, in half the time. Raises JsonError."""
-    if asked["store_id"] != store_id:
-        return None, Verdict.FOREIGN.value, ""
-    name = LeaseName.parse(asked["lease_id"])
-    if name is None or asked["task_id"] != name.task_id:
-        return None, Verdict.UNKNOWN.value, ""
-    result = json_profile.dump_again(asked["result"])
-    return Outcome(name, End.COMPLETED, result, run_ms=round(asked["run_seconds"] * 1000)), "", ""
-
-
-def _one_outcome(value: Any, store_id: str) -> Checked:
-    try:
-        return _outcome(ONE_OUTCOME.validate_python(value), store_id)
-    except ValidationError as error:
-        return None, Verdict.INVALID.value, str(body.fault(error))
-
-
-def _outcome(asked: models.Outcome, store_id: str) -> Checked:
-    if asked.store_id != store_id:
-        return None, Verdict.FOREIGN.value, ""
-    name = LeaseName.parse(asked.lease_id)
-    if name is None or asked.task_id not in (None, name.task_id):
-        return None, Verdict.UNKNOWN.value, ""
-    try:
-        return _checked(asked, name), "", ""
-    except json_profile.JsonError as error:
-        return None, Verdict.INVALID.value, f"result: {error}"
-
-
-def _checked(asked: models.Outcome, name: LeaseName) -> Outcome:
-    run_ms = None if asked.run_seconds is None else round(asked.run_seconds * 1000)
-    ref, log = asked.result_ref, asked.log
-    if asked.status == "completed" and ref is None:
-        result = json_profile.dump_again(asked.result)
-        return Outcome(name, End.COMPLETED, result, run_ms=run_ms, log=None if log is None else _log(log))
-    return Outcome(
-        name=name,
-        status=STATUS[asked.status],
-        upload=None if ref is None else Upload(ref.bytes, ref.sha256, ref.media_type),
-        error=asked.error,
-        run_ms=run_ms,
-        snooze_ms=round(asked.snooze_seconds * 1000),
-        log=_log(log),
-        retry=asked.retry,
-        crashed=asked.crashed,
-    )
-
-
-def _verdicts(outcomes: list[Any], checked: list[Checked], verdicts: list[Verdict]) -> Iterator[str]:
-    """What is told of each outcome, as JSON text."""
-    decided = iter(verdicts)
-    for value, (outcome, refusal, reason) in zip(outcomes, checked, strict=True):
-        if outcome is not None:
-            yield f'{{"lease_id":"{value["lease_id"]}","verdict":"{next(decided).value}"}}'
-        else:
-            lease_id = value.get("lease_id") if isinstance(value, dict) else None
-            shown = lease_id if isinstance(lease_id, str) else None
-            told = {"lease_id": shown, "verdict": refusal, **({"reason": reason} if reason else {})}
-            yield json_profile.encode(told)
 
 
 def _parts(digest: Any, limit: int) -> Iterator[bytes]:
@@ -226,7 +151,7 @@ def _read_exactly(size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _heartbeat(asked: models.Heartbeat) -> Heartbeat:
+def _heartbeat(asked: worker_models.Heartbeat) -> Heartbeat:
     types = asked.register_.task_types if asked.register_ else None
     schemas = None if types is None else {name: _text(s, f"register.task_types.{name}") for name, s in types.items()}
     return Heartbeat(
@@ -243,7 +168,7 @@ def _heartbeat(asked: models.Heartbeat) -> Heartbeat:
     )
 
 
-def _about(said: models.Registration) -> str:
+def _about(said: worker_models.Registration) -> str:
     """What is kept of a registration; of the task types their names, for their schemas have a place of their own."""
     told = said.model_dump(exclude={"task_types"}, exclude_none=True)
     return json_profile.dump({**told, "task_types": sorted(said.task_types)})
@@ -253,27 +178,23 @@ def _text(value: Any, field: str) -> str | None:
     return None if value is None else body.text_of(value, field)
 
 
-def _progress(lease: models.ListedLease, field: str) -> Progress | None:
+def _progress(lease: worker_models.ListedLease, field: str) -> Progress | None:
     name = LeaseName.parse(lease.lease_id)
     news = (lease.progress, lease.note, lease.checkpoint, lease.partial, lease.log)
     if name is None or all(part is None for part in news):
         return None
     done, total = (lease.progress.done, lease.progress.total) if lease.progress else (None, None)
     checkpoint = _text(lease.checkpoint, f"{field}.checkpoint")
-    return Progress(name, done, total, lease.note, checkpoint, _partial(lease, field), _log(lease.log))
+    return Progress(name, done, total, lease.note, checkpoint, _partial(lease, field), outcomes.log_part(lease.log))
 
 
-def _log(part: models.LogLines | None) -> LogPart | None:
-    return None if part is None else LogPart(part.start, tuple(part.lines))
-
-
-def _partial(lease: models.ListedLease, field: str) -> str | None:
+def _partial(lease: worker_models.ListedLease, field: str) -> str | None:
     """One that is too large is left out: a heartbeat that is refused would cost the worker its leases."""
     text = _text(lease.partial, f"{field}.partial")
     return text if text is None or len(text.encode()) <= PARTIAL_BYTES else None
 
 
-def _native_heartbeat(queue: Queue, store_id: str, beat: models.Heartbeat) -> show.Reply:
+def _native_heartbeat(queue: Queue, store_id: str, beat: worker_models.Heartbeat) -> show.Reply:
     answer = queue.heartbeat(_heartbeat(beat))
     if beat.leaving and answer.taken and not beat.leases:
         queue.report_death(store_id, _farewell(beat))
@@ -283,7 +204,7 @@ def _native_heartbeat(queue: Queue, store_id: str, beat: models.Heartbeat) -> sh
     return show.success({**data, "store_id": store_id, **told})
 
 
-def _classic_heartbeat(queue: Queue, beat: models.ClassicHeartbeat) -> show.Reply:
+def _classic_heartbeat(queue: Queue, beat: worker_models.ClassicHeartbeat) -> show.Reply:
     at = queue.heartbeat_classic(beat.worker_id, _text(beat.metadata, "metadata"))
     data = {"worker_id": beat.worker_id, "status": beat.status, "last_heartbeat": moment(at)}
     return show.success(data, message="Heartbeat received")

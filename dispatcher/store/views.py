@@ -78,8 +78,8 @@ def ends(rows: Iterable[tuple[Any, ...]], max_bytes: int) -> list[EndedTask]:
 
 
 def _ended(row: tuple[Any, ...]) -> EndedTask:
-    task, packed = EndedTask._make(row[:-1]), row[-1]
-    return task if packed is None else task._replace(result=unpack_text(packed))
+    task = EndedTask._make(row)
+    return task if task.packed is None else task._replace(result=unpack_text(task.packed))
 
 
 def _as_many(rows: Iterable[T], size_of: Callable[[T], int], max_bytes: int) -> list[T]:

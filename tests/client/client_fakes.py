@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
+from client.bodies import spelt_out
 from client.client import Client
 from client.errors import Refused
 from client.retry import Timing
@@ -100,7 +101,7 @@ class Dispatcher(FakeTransport):
         self.running: list[dict[str, Any]] = []
         super().__init__(
             submit_task=lambda _, fields: {"task_id": self._store([fields])[0], "created": True},
-            submit_tasks=lambda _, fields: {"task_ids": self._store(fields["tasks"])},
+            submit_tasks=lambda _, fields: {"task_ids": self._store(list(spelt_out(fields["tasks"])))},
             stats=lambda *_: {"active_workers": self.active},
             wait_tasks=lambda *_: {"tasks": self.rounds.pop(0), "open": 1},
             tasks=lambda *_: {"tasks": self.running, "next_cursor": None},

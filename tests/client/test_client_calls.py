@@ -29,7 +29,7 @@ def stored(path: str, fields: Any) -> Any:
     """The answer to a submit of one or many."""
     if path == "/submit-task":
         return {"task_id": 1, "task_type": fields["task_type"], "status": "pending", "max_attempts": 3}
-    ids = [task["task_data"].get("n", 0) for task in fields["tasks"]]
+    ids = [task["task_data"].get("n", 0) for task in bodies.spelt_out(fields["tasks"])]
     return {"task_ids": ids, "count": len(ids)}
 
 
@@ -99,9 +99,9 @@ def test_many_are_split_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = ({"task_type": "noop", "task_data": {"n": n}} for n in range(25))
     assert client(transport).submit_many(tasks) == list(range(25))
     sent = transport.bodies("/submit-tasks")
-    assert [len(body["tasks"]) for body in sent] == [10, 10, 5]
+    assert [len(list(bodies.spelt_out(body["tasks"]))) for body in sent] == [10, 10, 5]
     assert len({body["idempotency_key"] for body in sent}) == 3
-    assert sent[0]["tasks"][0] == {"task_type": "noop", "task_data": {"n": 0}}
+    assert next(bodies.spelt_out(sent[0]["tasks"])) == {"task_type": "noop", "task_data": {"n": 0}}
 
 
 def test_many_without_data_have_none() -> None:
@@ -118,6 +118,33 @@ def test_a_users_key_names_each_of_many(monkeypatch: pytest.MonkeyPatch) -> None
     sent = transport.bodies("/submit-tasks")
     assert [task["idempotency_key"] for body in sent for task in body["tasks"]] == ["order-0", "order-1", "order-2"]
     assert all(body.keys() == {"tasks"} for body in sent)
+
+
+def test_of_many_that_differ_in_their_data_alone_the_rest_is_said_once() -> None:
+    """In their order; a task with a name of its own, and one that is alone, stand as ever."""
+    prime, noop = {"task_type": "prime", "queue": "q", "tags": ["a"]}, {"task_type": "noop"}
+    tasks = [{**prime, "task_data": {"n": 1}}, {**prime, "task_data": {"n": 2}}, {**noop, "task_data": None}, noop,
+             prime, {**noop, "unique_key": "u"}, {**noop, "unique_key": "u"}]  # fmt: skip
+    (body,) = bodies.bulk_bodies(tasks, None)
+    assert json.loads(body)["tasks"] == [
+        {**prime, "each": [{"n": 1}, {"n": 2}]},
+        {**noop, "each": [{}, {}]},
+        {**prime, "task_data": {}},
+        {**noop, "unique_key": "u", "task_data": {}},
+        {**noop, "unique_key": "u", "task_data": {}},
+    ]
+
+
+@pytest.mark.parametrize("data", [{"deep": [1, float("nan")]}, {1: 2}])
+def test_data_that_is_no_json_is_named_by_its_path(data: Any) -> None:
+    with pytest.raises(JsonError, match=r"^\$\.task_data[.:]"):
+        list(bodies.bulk_bodies([{"task_type": "noop"}, {"task_type": "noop", "task_data": data}], None))
+
+
+def test_a_request_is_full_with_tasks_that_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MAX_TASKS", 2)
+    sent = [json.loads(body)["tasks"] for body in bodies.bulk_bodies([{"task_type": "noop"}] * 5, None)]
+    assert sent == [[{"task_type": "noop", "each": [{}, {}]}]] * 2 + [[{"task_type": "noop", "task_data": {}}]]
 
 
 def test_many_are_split_by_size(monkeypatch: pytest.MonkeyPatch) -> None:

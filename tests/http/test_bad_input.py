@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dispatcher.routes import models
+from dispatcher.routes import models, worker_models
 
 MIB = 2**20
 TEN_YEARS = 10 * 365 * 86400
@@ -60,15 +60,15 @@ OUTCOME = {
 VALID: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
     "/submit-task": (models.SubmitTask, TASK),
     "/submit-tasks": (models.SubmitTasks, {"tasks": [TASK, {"task_type": "noop"}]}),
-    "/get-task": (models.ClassicClaim, {"worker_id": "w-1", "task_types": ["noop"]}),
-    "/get-tasks": (models.Claim, {**NAMES, **CLAIM}),
+    "/get-task": (worker_models.ClassicClaim, {"worker_id": "w-1", "task_types": ["noop"]}),
+    "/get-tasks": (worker_models.Claim, {**NAMES, **CLAIM}),
     "/submit-result": (
-        models.ClassicReport,
+        worker_models.ClassicReport,
         {"task_id": 1, "worker_id": "w-1", "status": "completed", "lease_id": LEASE, "error": "x", "primes": [2]},
     ),
-    "/submit-results": (models.Report, {**NAMES, "outcomes": [OUTCOME, OUTCOME], "claim": CLAIM}),
+    "/submit-results": (worker_models.Report, {**NAMES, "outcomes": [OUTCOME, OUTCOME], "claim": CLAIM}),
     "/report-death": (
-        models.Death,
+        worker_models.Death,
         {
             "store_id": STORE,
             **NAMES,
@@ -79,7 +79,7 @@ VALID: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
         },
     ),
     "/heartbeat": (
-        models.Heartbeat,
+        worker_models.Heartbeat,
         {
             **NAMES,
             "seq": 1,

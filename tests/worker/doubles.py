@@ -47,6 +47,7 @@ class ScriptedDispatcher:
         self.verdicts: dict[str, str] = {}  # by lease_id; accepted if not named
         self.leases: dict[str, str] = {}  # by lease_id; ok if not named
         self.delivered: list[str] = []
+        self.brief = True  # one word for all where it may
         self.store_id = STORE
         self.wait_seconds: float | None = None  # how long a claim may stand for heartbeats
         self.death_seconds: float | None = None  # after which silence
@@ -67,9 +68,11 @@ class ScriptedDispatcher:
         return [body for _, called, body in self.calls if called.partition("?")[0] == path]
 
     def accept(self, body: Any) -> Any:
-        ids = [outcome["lease_id"] for outcome in body["outcomes"]]
+        ids = [one[2] if isinstance(one, list) else one["lease_id"] for one in body["outcomes"]]
         self.delivered += ids
-        verdicts = [{"lease_id": one, "verdict": self.verdicts.get(one, "accepted")} for one in ids]
+        verdicts: Any = [{"lease_id": one, "verdict": self.verdicts.get(one, "accepted")} for one in ids]
+        if body.get("brief") and self.brief and all(one["verdict"] == "accepted" for one in verdicts):
+            verdicts = "accepted"
         return {"verdicts": verdicts, "orders": RUN, **({"claim": claimed([])} if "claim" in body else {})}
 
     def pulse(self, body: Any) -> Any:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import RUN, Bench, claimed, leased, refusal, silence
+from doubles import RUN, STORE, Bench, claimed, leased, refusal, silence
 
 from client.transport import BadReply
 from worker.claimer import Claimer
 from worker.claims import FLOOD
 from worker.leases import Claim
+from worker.model import Task
 
 
 @pytest.fixture
@@ -60,8 +61,24 @@ def test_a_claim_says_what_the_protocol_asks_for(bench: Bench, claimer: Claimer)
         "labels": [f"host:{socket.gethostname()}"],
         "max_tasks": 4,
         "orders": RUN,
+        "brief": True,
         "host": {"hostname": "h"},
     }
+
+
+def test_tasks_as_arrays_are_the_same_tasks(bench: Bench, claimer: Claimer) -> None:
+    """But for a task with a checkpoint or options, which is an object beside them."""
+    terms = {name: leased(1)[name] for name in ("task_type", "queue", "attempt", "max_attempts", "timeout_seconds")}
+    long = {**terms, "attempt": 2, "timeout_seconds": 7.5}
+    special = {**leased(4), "checkpoint": {"at": 1}, "options": {"memory_mb": 64}}
+    arrays = [[1, "1-1", 0, {}], [2, "2-1", 1, {"n": 2}], special, [3, "3-1", 0, {"n": 3}]]
+    odd = [[5], [6, "6-1", 2, {}], ["7", "7-1", 0, {}], [8, "8\n1", 0, {}], [9, "9-1", 0, {}, "more"], [10, 10, 0, {}]]
+    bench.dispatcher.answers["/get-tasks"] = lambda body: claimed([*arrays, *odd], terms=[terms, long])
+    claimer.step()
+    one, two, three = (Task(STORE, n, "noop", {"n": n} if n > 1 else {}, f"{n}-1", 1) for n in (1, 2, 3))
+    two = two._replace(attempt=2, timeout_seconds=7.5)
+    four = Task(STORE, 4, "noop", {}, "4-1", 1, checkpoint={"at": 1}, memory_mb=64)
+    assert bench.runner.offered == [one, two, four, three], "what cannot be read is left to expire"
 
 
 def test_claimed_tasks_are_held_and_offered(bench: Bench, claimer: Claimer) -> None:

@@ -49,10 +49,11 @@ class Orders(NamedTuple):
 
 
 class Result(NamedTuple):
-    """How a handler ended; `fields` are those of the outcome, each after a comma."""
+    """How a handler ended; `text` is the result if it completed, else the fields of the outcome, each after a
+    comma."""
 
     kind: bytes
-    fields: str
+    text: str
     seconds: float
 
 
@@ -99,8 +100,12 @@ class Child:
             result = None
         if result is None or self._stop.given:
             return frame(framing.STOPPED, work.number)
-        text = rest(framing.STATUS[result.kind], result.fields + self._told)
-        return frame(result.kind, work.number, result.seconds, text.encode())
+        kind, text, seconds = result
+        if kind == framing.COMPLETED and self._told:
+            kind, text = framing.LOGGED, f',"result":{text},"run_seconds":{seconds:.6f}'
+        if kind != framing.COMPLETED:
+            text = rest(framing.STATUS[kind], text + self._told)
+        return frame(kind, work.number, seconds, text.encode())
 
     def _limited(self, work: Work) -> Result:
         """An attempt in which allocations fail that the supervisor may see too late (see `memory.py`)."""
@@ -167,7 +172,7 @@ class Child:
         except JsonError as error:
             return _failure(f"the result cannot be reported: {error}", seconds)
         if len(text) <= self._orders.inline_bytes and len(text.encode()) <= self._orders.inline_bytes:
-            return Result(framing.COMPLETED, f',"result":{text},"run_seconds":{seconds:.6f}', seconds)
+            return Result(framing.COMPLETED, text, seconds)
         return self._stored(text.encode(), "application/json", lease_id, seconds)
 
     def _stored(self, data: bytes, media_type: str, lease_id: str, seconds: float) -> Result:

@@ -12,14 +12,15 @@ HEAD = struct.Struct(">IcId")
 MAX_BODY = 16 * 1024 * 1024
 
 STARTED = b"S"  # the task begins; no text
-COMPLETED = b"C"  # the text is the rest of the outcome, after the names (`outcomes.py`)
+COMPLETED = b"C"  # the text is the result
+LOGGED = b"G"  # completed by a handler that logged; the text is the rest of the outcome, after the names
 STORED = b"L"  # completed; the result lies in the spool, the text is the outcome that refers to it
 FAILED = b"F"  # the text is the outcome
 SNOOZED = b"Z"  # the handler asks to be run later; the text is the outcome
 STOPPED = b"X"  # the handler ended because it was told to; no text
 PROGRESS = b"P"  # the text is an update of progress, note, checkpoint
-ENDS = frozenset((COMPLETED, STORED, FAILED, SNOOZED, STOPPED))
-STATUS = {COMPLETED: "completed", STORED: "completed", FAILED: "failed", SNOOZED: "snoozed"}
+ENDS = frozenset((COMPLETED, LOGGED, STORED, FAILED, SNOOZED, STOPPED))
+STATUS = {COMPLETED: "completed", LOGGED: "completed", STORED: "completed", FAILED: "failed", SNOOZED: "snoozed"}
 KINDS = ENDS | {STARTED, PROGRESS}
 
 

@@ -10,9 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from worker.children.framing import STATUS, STORED, Frame
+from worker.children.framing import COMPLETED, STATUS, STORED, Frame
 from worker.children.line import LONGEST
-from worker.children.outcomes import failed_fields, names, quoted, rest, spool_path
+from worker.children.outcomes import brief, failed_fields, names, quoted, rest, spool_path
 from worker.model import Outcome, Task
 
 if TYPE_CHECKING:
@@ -113,7 +113,10 @@ class Ledger:
         """It ended with an outcome made by its child; raises ValueError when that is no text."""
         kind, _, seconds, body = frame
         task, spool = held.task, self._file(held, ".bin") if kind == STORED else None
-        text = names(task.store_id, task.task_id, task.lease_id) + body.decode()
+        if kind == COMPLETED:
+            text = brief(task.store_id, task.task_id, task.lease_id, seconds, body.decode())
+        else:
+            text = names(task.store_id, task.task_id, task.lease_id) + body.decode()
         self._close(held, Outcome(task.lease_id, task.task_type, STATUS[kind], text, seconds, spool))
 
     def settle_by(self, held: Held, ending: Ending) -> None:

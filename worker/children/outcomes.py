@@ -16,8 +16,13 @@ quoted = encode_basestring_ascii  # a JSON string
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 
 
+def brief(store_id: str, task_id: int, lease_id: str, seconds: float, result: str) -> str:
+    """A success that has nothing more to tell, as an array."""
+    return f"[{quoted(store_id)},{task_id},{quoted(lease_id)},{round(seconds * 1000)},{result}]"
+
+
 def names(store_id: str, task_id: int, lease_id: str) -> str:
-    """How the text of an outcome begins."""
+    """How the text of any other begins."""
     return f'{{"store_id":{quoted(store_id)},"task_id":{task_id},"lease_id":{quoted(lease_id)},'
 
 

@@ -10,14 +10,14 @@ from dispatcher import errors
 from dispatcher.config import BODY_LIMIT, VERSION
 from dispatcher.errors import DispatcherError
 from dispatcher.model import State
-from dispatcher.routes import models
+from dispatcher.routes import models, worker_models
 from dispatcher.routes.api import queues, status, tasks, work
 from dispatcher.routes.api.operation import AT, LEASE, Operation
 from dispatcher.routes.auth import OPEN_PATHS
 
 OPERATIONS = {"tasks": tasks, "workers": work, "queues and schedules": queues, "dispatcher": status}
 # models that views apply to parts of a body, or by its form
-TAKEN_APART = (models.Outcome, models.ClassicHeartbeat, models.TypeDefaults)
+TAKEN_APART = (worker_models.Outcome, worker_models.ClassicHeartbeat, worker_models.TypeDefaults)
 EVERYWHERE = (errors.Invalid, errors.Unauthorized, errors.Forbidden, errors.TooManyGuesses,
               errors.DispatcherError, errors.Unavailable)  # fmt: skip
 WRITES = (errors.TooLarge, errors.StorageFull)
@@ -152,7 +152,9 @@ def _enveloped(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reference(model: type[BaseModel]) -> dict[str, Any]:
-    return {"anyOf": [_ref(model), _ref(models.ClassicHeartbeat)]} if model is models.Heartbeat else _ref(model)
+    if model is worker_models.Heartbeat:
+        return {"anyOf": [_ref(model), _ref(worker_models.ClassicHeartbeat)]}
+    return _ref(model)
 
 
 def _ref(model: type[BaseModel]) -> dict[str, Any]:

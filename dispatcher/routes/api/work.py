@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from dispatcher import errors
-from dispatcher.routes import models
+from dispatcher.routes import models, worker_models
 from dispatcher.routes.api.operation import AT, LEASE, STORE, Moment, Operation, Reply, Text
 
 
@@ -27,18 +27,23 @@ class Orders(Reply):
     now: bool = Field(False, description="of sleep and stop: give back what runs")
 
 
-class GrantedTask(Reply):
-    """A task and the lease on it."""
+class Terms(Reply):
+    """What the tasks of a claim have in common."""
 
-    task_id: int
     task_type: str
-    task_data: dict[str, Any]
     queue: str
-    lease_id: str
     attempt: int = Field(description="counted from 1")
     max_attempts: int
     lease_seconds: float = Field(description="seconds until the lease ends unless a heartbeat renews it")
     timeout_seconds: float | None = Field(description="the longest this attempt may run, seconds")
+
+
+class GrantedTask(Terms):
+    """A task and the lease on it."""
+
+    task_id: int
+    task_data: dict[str, Any]
+    lease_id: str
 
 
 class Claimed(Reply):
@@ -47,7 +52,10 @@ class Claimed(Reply):
     store_id: str
     provisional: bool = Field(description="these leases end after 10 s unless a heartbeat lists them")
     orders: Orders
-    tasks: list[GrantedTask]
+    tasks: list[GrantedTask | tuple[int, str, int, dict[str, Any]]] = Field(
+        description="to a brief claim those without checkpoint and options as task_id, lease_id, place in `terms`, data"
+    )
+    terms: list[Terms] = Field(default_factory=list, description="only to a brief claim")
 
 
 class Saved(Reply):
@@ -74,7 +82,7 @@ class OutcomeVerdict(Reply):
 class Reported(Reply):
     """Verdicts in the order of the outcomes; what the claim got, if there was one."""
 
-    verdicts: list[OutcomeVerdict]
+    verdicts: list[OutcomeVerdict] | Literal["accepted"]
     orders: Orders
     claim: Claimed | None = None
 
@@ -162,32 +170,32 @@ OUTCOME = {"store_id": STORE, "lease_id": LEASE, "status": "completed", "result"
 
 OPERATIONS = (
     Operation(
-        "post", "/get-task", models.ClassicClaim, ClassicTask, "Claim one task, classic form",
+        "post", "/get-task", worker_models.ClassicClaim, ClassicTask, "Claim one task, classic form",
         'Without work: `{"task": null}`, and 200 all the same. `payload` is JSON text.',
         {"task_id": 1, "task_type": "noop", "payload": "{}", "lease_id": LEASE, "attempt": 1},
         {"worker_id": "worker-1"}, bare=True,
     ),
     Operation(
-        "post", "/get-tasks", models.Claim, Claimed, "Claim tasks; waits up to wait_seconds",
+        "post", "/get-tasks", worker_models.Claim, Claimed, "Claim tasks; waits up to wait_seconds",
         "`request_id` rises within an instance; a number that was answered before gets those of its leases that are "
         "still held. Waits up to 50 seconds, and answers at once when there is work or an order.",
         CLAIMED, {**WHO, "request_id": 1, "max_tasks": 1, "wait_seconds": 0}, errors=(errors.InstanceDead,),
     ),
     Operation(
-        "post", "/submit-result", models.ClassicReport, Saved, "Report one outcome, classic form",
+        "post", "/submit-result", worker_models.ClassicReport, Saved, "Report one outcome, classic form",
         "The fields beyond the known ones are the result. Every definitive verdict is 200; `saved` says whether it "
         "counted.",
         {"task_id": 1, "status": "completed", "saved": True, "timestamp": AT, "verdict": "accepted"},
         {"task_id": 1, "worker_id": "worker-1", "status": "completed", "n": 1}, errors=(errors.NotFound,),
     ),
     Operation(
-        "post", "/submit-results", models.Report, Reported, "Report outcomes, each gets a verdict; may claim too",
+        "post", "/submit-results", worker_models.Report, Reported, "Report outcomes, each is judged; may claim too",
         "Each outcome (schema `Outcome`) is checked by itself. Definitive verdicts: `accepted`, `accepted_late`, "
         "`duplicate`, `superseded`, `cancelled`; keep what is answered `foreign`, `unknown` or `invalid`.",
         {"verdicts": [{"lease_id": LEASE, "verdict": "accepted"}], "orders": RUN}, {**WHO, "outcomes": [OUTCOME]},
     ),
     Operation(
-        "post", "/report-death", models.Death, DeathRecorded, "Report an instance that is certainly dead",
+        "post", "/report-death", worker_models.Death, DeathRecorded, "Report an instance that is certainly dead",
         "By whoever holds the lock of its folder. Leases in the adopted outbox pass to the reporter, started ones are "
         "charged, all others return uncharged.",
         {"verdict": "recorded", "adopted": 0, "charged": 0, "released": 1},
@@ -195,7 +203,7 @@ OPERATIONS = (
         errors=(errors.InstanceDead,),
     ),
     Operation(
-        "post", "/heartbeat", models.Heartbeat, Beaten, "Renew leases; without instance_id the classic form",
+        "post", "/heartbeat", worker_models.Heartbeat, Beaten, "Renew leases; without instance_id the classic form",
         "Every 30 seconds by default; each listed lease is answered `ok`, `cancel`, `lost` or `foreign`. A `seq` that "
         "is not above the highest one gets orders only.",
         {"worker_id": "worker-1", "status": "alive", "last_heartbeat": AT, "store_id": STORE,

@@ -10,7 +10,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from dispatcher.clock import Clock, Now
-from dispatcher.model import FINAL, End, EndedLease, Grant, Granted, LeaseEnd, LeaseName, Outcome, State, TaskRow
+from dispatcher.model import (
+    FINAL,
+    End,
+    EndedLease,
+    Grant,
+    Granted,
+    LeaseEnd,
+    LeaseName,
+    Outcome,
+    State,
+    TaskRow,
+    chars_of,
+)
 from dispatcher.store.postgres.counts import Counts
 from dispatcher.store.postgres.heads import Heads, Place
 from dispatcher.store.postgres.statements import Statements
@@ -92,8 +104,8 @@ class LeaseOps(Tally, Statements):
             now = max(1, min(room, STEP_CHARS) // self._largest)
             took = self._take(ids[:now], grant)
             del ids[:now]
-            room -= sum(task.chars for task in took)
-            self._largest = max((task.chars for task in took), default=1)
+            room -= chars_of(took)
+            self._largest = max((chars_of([task]) for task in took), default=1)
             granted += took
         if ids:
             self.heads.forget()  # what was locked and not taken stands before where the next one would look

@@ -76,7 +76,7 @@ class LeaseOps(Tally):
             Granted(i, lanes_of[lane_id], token, attempts + 1, most, timeout, run_at, length, data, checkpoint, options)
             for _, run_at, i, lane_id, attempts, most, timeout, data, checkpoint, options in heads
         ]
-        for lane_id, n in Counter(row[3] for row in heads).items():
+        for lane_id, n in Counter([row[3] for row in heads]).items():
             self.counts.move(lane_id, State.PENDING.value, State.IN_PROGRESS.value, n)
             self.counts.add(lane_id, READY, -n)
             self._note_starts(lane_id, granted)
@@ -147,7 +147,7 @@ class LeaseOps(Tally):
     def complete(self, successes: Sequence[Outcome]) -> set[LeaseName]:
         """Complete the tasks whose live lease is named."""
         rows: list[Any] = []
-        for token, ids in _by_token(success.name for success in successes).items():
+        for token, ids in _by_token([success.name for success in successes]).items():
             rows += self.db.execute(COMPLETE, (self.now.wall, arrays.numbers(ids), token)).fetchall()
         if len(rows) == len(successes):  # as nearly always
             matched, won = {s.name for s in successes}, successes
@@ -155,7 +155,7 @@ class LeaseOps(Tally):
             matched = {LeaseName(task_id, token) for task_id, token, _ in rows}
             won = list({s.name: s for s in reversed(successes) if s.name in matched}.values())
         self.finished += [row[0] for row in rows]
-        for lane_id, n in Counter(row[2] for row in rows).items():
+        for lane_id, n in Counter([row[2] for row in rows]).items():
             self._touch_all(lane_id, rows)
             self.counts.move(lane_id, State.IN_PROGRESS.value, State.COMPLETED.value, n)
         self._store_results(won)
@@ -267,7 +267,10 @@ def _by_token(names: Iterable[LeaseName]) -> Mapping[int, list[int]]:
     """The tasks of each token: all leases of one claim share theirs."""
     tasks: dict[int, list[int]] = {}
     for task_id, token in names:
-        tasks.setdefault(token, []).append(task_id)
+        if token in tasks:
+            tasks[token].append(task_id)
+        else:
+            tasks[token] = [task_id]
     return tasks
 
 
