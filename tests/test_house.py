@@ -97,6 +97,13 @@ def test_rules_know_no_sql_and_no_flask() -> None:
                    for name in _imports(path))  # fmt: skip
 
 
+def test_only_rules_read_and_write_the_store() -> None:
+    """Data flows one way: route, rule, store."""
+    for place in ("routes", "dashboard"):
+        for path in (ROOT / "dispatcher" / place).rglob("*.py"):
+            assert not re.search(r"store\.(read|write)\(", path.read_text()), path
+
+
 def _functions(path: Path) -> list[tuple[int, str]]:
     tree = ast.parse(path.read_text())
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -19,8 +19,7 @@ def add(views: Blueprint, queue: Queue) -> None:
 
     @views.get("/ui/submit")
     def submit() -> str:
-        with queue.store.read() as reader:
-            schemas = reader.type_schemas()
+        schemas = queue.type_schemas()
         like = _like(queue)
         kind = request.args.get("type") or (like["task_type"] if like else "")
         data = json.loads(like["data"]) if like else {}

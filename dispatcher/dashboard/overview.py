@@ -10,7 +10,7 @@ from dispatcher.errors import Invalid
 from dispatcher.queue import Queue, browse, farm, queues
 from dispatcher.queue.find import Find
 from dispatcher.queue.history import SPANS, Point, series
-from dispatcher.routes.workers import DAY_MS, listed
+from dispatcher.queue.overview import look
 
 SPANS_SAID = {"5m": "5 minutes", "1h": "1 hour", "24h": "24 hours"}
 SHOWN = 5
@@ -24,21 +24,13 @@ def add(views: Blueprint, queue: Queue) -> None:
         span = request.args.get("span", "5m")
         if span not in SPANS:
             raise Invalid("span", f"must be one of {', '.join(SPANS)}")
-        workers = all_workers(queue)
+        seen = look(queue)
         groups, looked = browse.failures(queue, Find())
         return render_template(
-            "overview.html", farm=farm.look(queue, workers), workers=workers, span=span, spans=SPANS_SAID,
+            "overview.html", farm=farm.judged(queue, seen), workers=seen.workers, span=span, spans=SPANS_SAID,
             charts=_charts(series(queue, SPANS[span], queue.now().wall), SPANS_SAID[span]),
             queues=queues.listed(queue), failures=groups[:SHOWN], looked=looked, more=len(groups) - SHOWN,
         )  # fmt: skip
-
-
-def all_workers(queue: Queue) -> list[dict[str, Any]]:
-    """The workers as `GET /workers` lists them."""
-    now = queue.now().wall
-    with queue.store.read() as reader:
-        rows = reader.workers(now - DAY_MS)
-    return listed(queue, rows, now)
 
 
 def _charts(points: list[Point], length: str) -> list[dict[str, Any]]:

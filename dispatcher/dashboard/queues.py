@@ -18,15 +18,12 @@ def add(views: Blueprint, queue: Queue) -> None:
 
     @views.get("/ui/queues")
     def show_queues() -> str:
-        with queue.store.read() as reader:
-            oldest = reader.oldest_by_queue()
-        return render_template("queues.html", queues=queues.listed(queue), oldest=oldest)
+        return render_template("queues.html", queues=queues.listed(queue))
 
     @views.get("/ui/schedules")
     def show_schedules() -> str:
         found = all_schedules.page("", PAGE)
-        with queue.store.read() as reader:
-            last = {r["task_id"]: r for r in reader.signs([s.last_task_id for s in found if s.last_task_id])}
+        last = {r["task_id"]: r for r in queue.signs([s.last_task_id for s in found if s.last_task_id])}
         rows = [_schedule(one, last.get(one.last_task_id or 0)) for one in found]
         return render_template("schedules.html", schedules=rows, more=len(found) == PAGE)
 

@@ -90,6 +90,5 @@ def _filter(find: Find) -> dict[str, str]:
 
 def _kinds(queue: Queue) -> dict[str, list[str]]:
     """Names to complete a search with."""
-    with queue.store.read() as reader:
-        lanes = reader.lane_ids()[:500]
-    return {"type": sorted({kind for _, _, kind in lanes}), "queue": sorted({name for _, name, _ in lanes})}
+    lanes = queue.lanes(500)
+    return {"type": sorted({kind for _, kind in lanes}), "queue": sorted({name for name, _ in lanes})}

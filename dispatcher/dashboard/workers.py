@@ -7,9 +7,7 @@ from typing import Any
 
 from flask import Blueprint, render_template
 
-from dispatcher.dashboard.overview import all_workers
-from dispatcher.model import State
-from dispatcher.queue import Queue
+from dispatcher.queue import Queue, overview
 
 MOST = 2_000  # running tasks that are shared out among workers
 SHOWN = 8  # of each
@@ -30,7 +28,7 @@ def add(views: Blueprint, queue: Queue) -> None:
                 "tasks": running.get(one["worker_id"], []),
                 "seen": _ms(one["last_heartbeat"]),
             }
-            for one in all_workers(queue)
+            for one in overview.workers(queue)
         ]
         return render_template("workers.html", workers=told, shown=SHOWN)
 
@@ -49,8 +47,6 @@ def _ms(moment: str) -> int:
 def _running(queue: Queue) -> dict[str, list[dict[str, Any]]]:
     """The running tasks of each worker; none where there are very many."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    with queue.store.read() as reader:
-        rows = reader.signs(reader.few(State.IN_PROGRESS, MOST) or [])
-    for row in sorted(rows, key=lambda row: row["task_id"], reverse=True):
+    for row in sorted(queue.running(MOST), key=lambda row: row["task_id"], reverse=True):
         found[row["assigned_to"]].append(row)
     return found

@@ -1,10 +1,11 @@
 """The whole farm in one word, and the numbers that belong to it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from dispatcher.model import State
 from dispatcher.queue.history import SPANS, Point, series
+from dispatcher.queue.overview import Overview
 from dispatcher.queue.queue import Queue
 from dispatcher.queue.workers import able
 
@@ -33,23 +34,12 @@ class Farm(NamedTuple):
         return WORDS[self.word]
 
 
-def look(queue: Queue, workers: Sequence[Mapping[str, Any]]) -> Farm:
-    """How the farm stands; `workers` as `GET /workers` lists them."""
-    with queue.store.read() as reader:
-        by_lane, oldest = reader.counts(), reader.oldest_ready()
-    return judged(queue, workers, by_lane, oldest)
-
-
-def judged(
-    queue: Queue,
-    workers: Sequence[Mapping[str, Any]],
-    by_lane: Mapping[tuple[str, str], Mapping[str, int]],
-    oldest: int | None,
-) -> Farm:
-    """How the farm stands by what was read already: the counts, and since when the oldest ready task waits."""
-    now = queue.now().wall
-    counts = {name: sum(n.get(name, 0) for n in by_lane.values()) for name in (*(s.value for s in State), "ready")}
-    takers = len(able(workers))
+def judged(queue: Queue, seen: Overview) -> Farm:
+    """How the farm stands."""
+    now, states = seen.at, (*(state.value for state in State), "ready")
+    counts = {state: sum(n.get(state, 0) for n in seen.counts.values()) for state in states}
+    oldest = min(seen.oldest.values(), default=None)
+    takers = len(able(seen.workers))
     recent = series(queue, SPANS["5m"], now)
     word = word_for(queue.is_ready(), counts["in_progress"], counts["ready"], takers)
     waited = None if oldest is None else max(now - oldest, 0) / 1000

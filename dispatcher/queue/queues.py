@@ -13,22 +13,24 @@ STATES = ("blocked", "pending", "ready", "in_progress")
 
 
 class QueueView(NamedTuple):
-    """A queue: its settings, and how many of its tasks are in each state (and ready)."""
+    """A queue: its settings, how many of its tasks are in each state (and ready), since when the oldest ready one waits
+    (wall, ms)."""
 
     settings: QueueSettings
     counts: dict[str, int]
+    oldest: int | None
 
 
 def listed(queue: Queue) -> list[QueueView]:
     """All queues that ever had tasks or settings, by name."""
     with queue.store.read() as reader:
-        settings, counts = reader.queue_settings(), reader.counts()
+        settings, counts, oldest = reader.queue_settings(), reader.counts(), reader.oldest_by_queue()
     sums: dict[str, dict[str, int]] = {name: dict.fromkeys(STATES, 0) for name in settings}
     for (name, _), numbers in counts.items():
         of_queue = sums.setdefault(name, dict.fromkeys(STATES, 0))
         for state in STATES:
             of_queue[state] += numbers.get(state, 0)
-    return [QueueView(settings.get(name, QueueSettings(name)), sums[name]) for name in sorted(sums)]
+    return [QueueView(settings.get(name, QueueSettings(name)), sums[name], oldest.get(name)) for name in sorted(sums)]
 
 
 def configure(queue: Queue, name: str, changes: Mapping[str, Any]) -> QueueSettings:

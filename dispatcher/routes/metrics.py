@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 from dispatcher.config import VERSION
 from dispatcher.meters import Histogram, Reading, Totals
 from dispatcher.model import State
-from dispatcher.queue import Queue
-from dispatcher.routes import body, workers
+from dispatcher.queue import Queue, overview
+from dispatcher.routes import body
 
 KINDS = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
 MOST = 2**53  # a larger number is no size of anything
@@ -153,10 +153,8 @@ class Taskmill(Collector):
 
 
 def _read(queue: Queue) -> Moment:
-    now = queue.now().wall
-    with queue.store.read() as reader:
-        counts, oldest, seen = reader.counts(), reader.oldest_by_queue(), reader.workers(now - workers.DAY_MS)
-    alive = [worker for worker in workers.listed(queue, seen, now) if worker["status"] == "alive"]
+    now, counts, oldest, workers = overview.look(queue)
+    alive = [worker for worker in workers if worker["status"] == "alive"]
     return Moment(queue, now, counts, oldest, alive)
 
 

@@ -9,9 +9,9 @@ from flask import Blueprint, request
 
 from dispatcher.config import VERSION
 from dispatcher.model import State
-from dispatcher.queue import Queue, farm
+from dispatcher.queue import Queue, farm, overview
 from dispatcher.queue.workers import able, capacity
-from dispatcher.routes import body, show, workers
+from dispatcher.routes import body, show
 
 
 def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
@@ -44,16 +44,13 @@ def blueprint(queue: Queue, may_see_details: Callable[[], bool]) -> Blueprint:
 
 
 def _stats(queue: Queue) -> dict[str, Any]:
-    now = queue.store.now().wall
-    with queue.store.read() as reader:
-        counts, oldest_of = reader.counts(), reader.oldest_by_queue()
-        seen = reader.workers(now - workers.DAY_MS)
-    listed = workers.listed(queue, seen, now)
+    seen = overview.look(queue)
+    now, counts, oldest_of, listed = seen
     oldest = min(oldest_of.values(), default=None)
     told: dict[str, Any] = {
         f"{state.value}_tasks": sum(n.get(state.value, 0) for n in counts.values()) for state in State
     }
-    told["farm"] = _farm(farm.judged(queue, listed, counts, oldest))
+    told["farm"] = _farm(farm.judged(queue, seen))
     told["active_workers"] = sum(worker["status"] == "alive" for worker in listed)
     told["workers"] = listed
     told["ready_tasks"] = sum(n.get("ready", 0) for n in counts.values())

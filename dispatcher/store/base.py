@@ -284,9 +284,6 @@ class Reader(AttemptReader, LaterReads, BrowseReads, HookReads, Protocol):
     def workers(self, since: int) -> list[dict[str, Any]]:
         """Instances seen since that wall time, and those that hold leases."""
 
-    def oldest_ready(self) -> int | None:
-        """The earliest run_at among ready tasks."""
-
     def oldest_by_queue(self) -> dict[str, int]:
         """The earliest run_at among the ready tasks of each queue that has any."""
 

@@ -8,9 +8,8 @@ from store_kit import ROUNDS, SECOND, SILENCE_S, Mill, StoreKind, race, waiting
 
 from dispatcher.errors import InstanceDead
 from dispatcher.maintenance.attendance import Attendance
-from dispatcher.queue import upkeep
+from dispatcher.queue import overview, upkeep
 from dispatcher.queue.terms import Terms
-from dispatcher.routes.workers import listed
 
 
 def note(mill: Mill) -> int:
@@ -20,8 +19,7 @@ def note(mill: Mill) -> int:
 
 def shown(mill: Mill) -> list[dict[str, Any]]:
     """As `GET /workers`."""
-    with mill.store.read() as reader:
-        return listed(mill.queue, reader.workers(0), mill.clock.wall)
+    return overview.workers(mill.queue)
 
 
 def test_a_worker_that_only_waits_stays_alive_and_its_host_is_fresh(mill: Mill) -> None:

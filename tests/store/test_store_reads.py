@@ -110,19 +110,21 @@ def test_progress_of_a_lost_lease_is_ignored(mill: Mill) -> None:
     assert mill.queue.task(task_id)["note"] is None
 
 
-def test_oldest_ready_is_the_earliest_of_all_priorities_and_lanes(mill: Mill) -> None:
+def test_the_oldest_of_a_queue_is_the_earliest_of_all_priorities_and_lanes(mill: Mill) -> None:
     now = mill.clock.now().wall
-    with mill.store.read() as reader:
-        assert reader.oldest_ready() is None
+
+    def oldest() -> dict[str, int]:
+        with mill.store.read() as reader:
+            return reader.oldest_by_queue()
+
+    assert oldest() == {}
     mill.one(priority=9, run_at=now - 10)
     mill.one(priority=-3, run_at=now - 500)
     mill.one(priority=5, run_at=now - 90, task_type="other")
     mill.one(delay_ms=HOUR)
-    with mill.store.read() as reader:
-        assert reader.oldest_ready() == now - 500
+    assert oldest() == {"default": now - 500}
     mill.claim(max_tasks=9)
-    with mill.store.read() as reader:
-        assert reader.oldest_ready() is None
+    assert oldest() == {}
 
 
 def test_next_due_is_the_earliest_that_is_not_ready(mill: Mill) -> None:

@@ -41,7 +41,6 @@ LEVELS = """WITH RECURSIVE levels (lane, level) AS (
 HEAD_OF_LEVEL = (
     "(SELECT run_at FROM tasks WHERE lane_id = lane AND ready AND -priority = level ORDER BY run_at LIMIT 1)"
 )
-OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
 BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
 NEXT_DUE = """SELECT least(
     (SELECT run_at FROM tasks WHERE state = 'pending' AND NOT ready AND NOT held ORDER BY run_at LIMIT 1),
@@ -118,11 +117,6 @@ class PostgresReader(Pages, Browse, AttemptReads, LaterReads, HookReads):
     def workers(self, since: int) -> list[dict[str, Any]]:
         """Instances seen since then, and holders of leases."""
         return self._dicts(WORKERS.format(mark="%s"), (since,))
-
-    def oldest_ready(self) -> int | None:
-        """The earliest run_at among ready tasks."""
-        found = self._one(OLDEST)
-        return None if found is None else int(found)
 
     def oldest_by_queue(self) -> dict[str, int]:
         """The earliest run_at among the ready tasks of each queue."""

@@ -55,7 +55,6 @@ LEVELS = """WITH RECURSIVE levels (lane, level) AS (
         SELECT lane, (SELECT max(priority) FROM tasks WHERE lane_id = lane AND ready = 1 AND priority < level)
         FROM levels WHERE level IS NOT NULL)"""
 HEAD_OF_LEVEL = "(SELECT min(run_at) FROM tasks WHERE lane_id = lane AND ready = 1 AND priority = level)"
-OLDEST = f"{LEVELS} SELECT min({HEAD_OF_LEVEL}) FROM levels"
 BY_QUEUE = f"{LEVELS} SELECT queue, min({HEAD_OF_LEVEL}) FROM levels JOIN lanes ON lanes.id = lane GROUP BY queue"
 
 
@@ -115,11 +114,6 @@ class SqliteReader(Pages, Browse, AttemptReads, LaterReads, HookReads):
     def workers(self, since: int) -> list[dict[str, Any]]:
         """Instances seen since then, and holders of leases."""
         return self._dicts(WORKERS.format(mark="?"), (since,))
-
-    def oldest_ready(self) -> int | None:
-        """The earliest run_at among ready tasks."""
-        row = self.db.execute(OLDEST, (READY,)).get
-        return None if row is None else int(row)
 
     def oldest_by_queue(self) -> dict[str, int]:
         """The earliest run_at among the ready tasks of each queue."""
