@@ -9,7 +9,10 @@ from common import json_profile
 
 MAX_TASKS = 2_000  # a request may have 10,000; of smaller ones the first is worked on while the others are made
 MAX_BYTES = 8 * 1024 * 1024
-_NAMES = frozenset({"idempotency_key", "unique_key"})
+_MARKS = len('{"task_data":},')  # around the fields and the data of a task
+_ALONE = frozenset(
+    {"idempotency_key", "unique_key", "each"}
+)  # a task with one of these shares its fields with no other
 
 
 def new_key() -> str:
@@ -42,20 +45,15 @@ def _fields(task: Mapping[str, Any], key: str | None) -> dict[str, Any]:
 
 
 class _Alike:
-    """Tasks of one request that differ in nothing but their data: their other fields are said once."""
+    """Tasks of one request that differ in nothing but their data: their other fields are said once, as `text`."""
 
-    def __init__(self, terms: dict[str, Any]) -> None:
-        self._terms = terms
-        self.text = json_profile.dump(terms).encode()
+    def __init__(self, text: str) -> None:
+        self.text = text
         self.each: list[bytes] = []
-
-    def has_room_for(self, terms: dict[str, Any]) -> bool:
-        """Whether a task on these terms may join; one with a name of its own stands alone."""
-        return terms == self._terms and _NAMES.isdisjoint(terms)
 
     def __bytes__(self) -> bytes:
         data = b'"each":[%s]' % b",".join(self.each) if len(self.each) > 1 else b'"task_data":%s' % self.each[0]
-        return b"{%s}" % b",".join(filter(None, (self.text[1:-1], data)))
+        return b"{%s}" % b",".join(filter(None, (self.text[1:-1].encode(), data)))
 
 
 def bulk_bodies(tasks: Iterable[Mapping[str, Any]], key: str | None) -> Iterator[bytes]:
@@ -69,25 +67,28 @@ def bulk_bodies(tasks: Iterable[Mapping[str, Any]], key: str | None) -> Iterator
     for index, task in enumerate(tasks):
         terms = _fields(task, None if key is None else f"{key}-{index}")
         data = _data(terms.pop("task_data"))
-        alike = batch[-1] if batch and batch[-1].has_room_for(terms) else _Alike(terms)
-        more = len(alike.text) + len(data)
-        if count and (count == MAX_TASKS or size + more > MAX_BYTES):
+        text = json_profile.dump(terms)
+        more = len(text) + len(data) + _MARKS
+        full = count == MAX_TASKS or size + more > MAX_BYTES
+        if batch and full:
             yield _body(batch, named=key is None)
-            batch, count, size, alike = [], 0, 0, _Alike(terms)
-        if not alike.each:
-            batch.append(alike)
-        alike.each.append(data)
+            batch, count, size = [], 0, 0
+        if not batch or batch[-1].text != text or not _ALONE.isdisjoint(terms):
+            batch.append(_Alike(text))
+        batch[-1].each.append(data)
         count, size = count + 1, size + more
     if batch:
         yield _body(batch, named=key is None)
 
 
 def spelt_out(tasks: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The tasks that those of a body stand for, one by one."""
+    """The tasks that those of a body stand for, one by one; one that has data of its own as well as `each` as it is."""
     for some in tasks:
-        terms = dict(some)
-        each = terms.pop("each", None)
-        yield from [terms] if each is None else [{**terms, "task_data": data} for data in each]
+        if "each" in some and "task_data" not in some:
+            terms = {name: value for name, value in some.items() if name != "each"}
+            yield from [{**terms, "task_data": data} for data in some["each"]]
+        else:
+            yield dict(some)
 
 
 def _data(value: Any) -> bytes:

@@ -122,7 +122,9 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
         """Submits tasks in requests of at most 2,000 and about 8 MiB; yields the ids of each as it is accepted.
 
         A task is a dict of the fields of `POST /submit-task`. Each request is stored whole or not at all; after an
-        error those that were yielded stay. With an `idempotency_key` the whole call can be repeated without harm.
+        error those that were yielded stay. With an `idempotency_key` the whole call can be repeated without harm. A
+        refusal names a task by its place in the request, where neighbours that differ only in their data stand
+        together: `tasks[0].each[5]` is the sixth of the first ones.
         """
         for body in bodies.bulk_bodies(tasks, idempotency_key):
             yield list(self._call("POST", "/submit-tasks", body, timeout=_BULK_TIMEOUT)["task_ids"])
@@ -243,11 +245,12 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
         return task if task["status"] in ENDED else None
 
     def _ended_among(self, task_ids: list[int], seconds: float) -> list[Task]:
-        fields = {"task_ids": task_ids, "wait_seconds": int(seconds)}
+        fields = {"task_ids": task_ids, "wait_seconds": int(seconds), "brief": True}
         reply = self._post("/wait-tasks", fields, timeout=seconds + _SLACK)
         if not reply["tasks"] and reply["open"] == 0:
             raise Rejected(Refused(404, "not_found", f"none of these tasks exists: {task_ids[:5]}"))
-        return list(reply["tasks"])
+        terms = reply.get("terms", ())
+        return [_ended_task(terms, *one) if isinstance(one, list) else one for one in reply["tasks"]]
 
     def _check(self, task: Mapping[str, Any], digest: str) -> None:
         ref = task.get("result_ref")
@@ -264,3 +267,8 @@ class Client(Control, LaterCalls, QueueCalls, AttemptCalls, WorkerCalls, EventCa
 def _connected(url: str | None, token: str | None, given: config.ClientSettings) -> Transport | Failover:
     named = urls.listed(url) if url else urls.of_setting(given.dispatcher_url)
     return connect(named, token or given.dispatcher_token or None)
+
+
+def _ended_task(terms: Sequence[Task], task_id: int, place: int, run_ms: int, data: Any, result: Any) -> Task:
+    """A task that came as an array (docs/protocol.md)."""
+    return {"task_id": task_id, **terms[place], "run_seconds": run_ms / 1000, "task_data": data, "result": result}

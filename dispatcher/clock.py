@@ -43,7 +43,9 @@ def moment(ms: int | None) -> str | None: ...
 @lru_cache(4096)  # what ended in one transaction ended at one moment
 def moment(ms: int | None) -> str | None:
     """Wall time as it is written: RFC 3339, UTC."""
-    if ms is None:
-        return None
-    second = datetime.fromtimestamp(ms // 1000, timezone.utc)
-    return f"{second:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    return None if ms is None else f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(4096)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")

@@ -286,23 +286,24 @@ def _tasks(data: dict[str, Any]) -> list[Task]:
 
 
 def _brief_task(store_id: str, terms: list[Any], task_id: int, lease_id: str, number: int, data: Any) -> Task:
-    _check(task_id, lease_id)
     task_type, attempt, timeout = terms[number]
+    _check(task_id, lease_id, task_type)
     return Task(store_id, task_id, task_type, data, lease_id, attempt, timeout)
 
 
-def _check(task_id: int, lease_id: str) -> None:
+def _check(task_id: int, lease_id: str, task_type: str) -> None:
+    """Raises ValueError. The lease_id becomes a line of the started note and a part of a URL."""
     if type(task_id) is not int:
         raise ValueError(f"task_id {task_id!r}")
-    if (
-        type(lease_id) is not str or not lease_id.isprintable() or len(lease_id) > 200
-    ):  # it becomes a line of the started note and a part of a URL
+    if type(task_type) is not str:
+        raise ValueError(f"task_type {task_type!r:.200}")
+    if type(lease_id) is not str or not lease_id.isprintable() or len(lease_id) > 200:
         raise ValueError(f"lease_id {lease_id!r:.200}")
 
 
 def _task(store_id: str, fields: dict[str, Any]) -> Task:
     lease_id, task_id = fields["lease_id"], fields["task_id"]
-    _check(task_id, lease_id)
+    _check(task_id, lease_id, fields["task_type"])
     return Task(
         store_id,
         task_id,

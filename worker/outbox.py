@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from common import json_profile
+from worker.children.outcomes import as_object
 from worker.disk import Damaged, Database, OddKey
 from worker.model import Outcome
 from worker.quarantine import Quarantine
@@ -113,7 +114,7 @@ class Outbox:
 
     def quarantine(self, entry: Entry, reason: str) -> None:
         """Moves an entry out of the line, to be kept and shown."""
-        outcomes = [json.loads(line) for line in self.lines(entry).split(b"\n") if line]
+        outcomes = [as_object(json.loads(line)) for line in self.lines(entry).split(b"\n") if line]
         if outcomes:
             self._quarantine.keep(entry.key, {"reason": reason, "outcomes": outcomes}, entry.spool)
         self.settle(entry)

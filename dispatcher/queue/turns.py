@@ -50,8 +50,8 @@ def turns(tx: Tx, queues: Mapping[str, list[int]]) -> list[Turn]:
     return [turn for turn in found if not _is_paused(turn) and (not turn.limited or _room(tx, turn, False) > 0)]
 
 
-def take(tx: Tx, turns: Sequence[Turn], limit: int, grant: Grant, room: int) -> list[Granted]:
-    """Lease up to `limit` tasks of these queues, each its share by weight, until they fill `room` (characters)."""
+def take(tx: Tx, turns: Sequence[Turn], limit: int, grant: Grant, chars: int) -> list[Granted]:
+    """Lease up to `limit` tasks of these queues, each its share by weight, until they fill so many characters."""
     for turn in sorted((turn for turn in turns if turn.limited), key=lambda turn: turn.queue):
         turn.room = _room(tx, turn, True)
     granted: list[Granted] = []
@@ -60,8 +60,8 @@ def take(tx: Tx, turns: Sequence[Turn], limit: int, grant: Grant, room: int) -> 
         wanted = [min(n, turn.room) for turn, n in zip(left, divided(missing, left), strict=True)]
         took = []
         for turn, n in zip(left, wanted, strict=True):
-            took.append(tx.take(turn.lanes, n if room > 0 else 0, grant, room))
-            room -= chars_of(took[-1])
+            took.append(tx.take(turn.lanes, n if chars > 0 else 0, grant, chars))
+            chars -= chars_of(took[-1])
         granted += [task for tasks in took for task in tasks]
         for turn, tasks in zip(left, took, strict=True):
             _charge(tx, turn, len(tasks))

@@ -23,6 +23,7 @@ from dispatcher.config import TEN_YEARS
 from dispatcher.queue.options import Options
 
 MAX_INT = 2**53
+MOST_TASKS = 10_000  # of a bulk submit
 NAME = r"^[A-Za-z0-9_.:-]{1,128}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Key = Annotated[str, Field(min_length=1, max_length=128)]
@@ -144,14 +145,14 @@ class SomeTasks(SubmitTask):
     """One task, or many that differ in nothing but their data."""
 
     each: list[dict[str, Any]] | None = Field(
-        None, min_length=1, max_length=10_000, description="a task for each of these, instead of task_data"
+        None, min_length=1, max_length=MOST_TASKS, description="a task for each of these, instead of task_data"
     )
 
 
 class SubmitTasks(Strict):
     """Many tasks, all or none."""
 
-    tasks: list[SomeTasks] = Field(min_length=1, max_length=10_000, description="10,000 in all")
+    tasks: list[SomeTasks] = Field(min_length=1, max_length=MOST_TASKS, description="10,000 in all")
     idempotency_key: Key | None = Field(
         None, description="of the request: the same key with the same body submits once"
     )
@@ -214,6 +215,7 @@ class WaitTasks(TaskIds):
     """Tasks to wait for."""
 
     wait_seconds: float = Field(0, ge=0, le=25)
+    brief: bool = Field(False, description="most tasks come as arrays, what they have in common once")
 
 
 class WorkerOrder(Strict):

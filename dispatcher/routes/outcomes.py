@@ -25,7 +25,7 @@ FOREIGN: Checked = (None, Verdict.FOREIGN.value, "")
 UNKNOWN: Checked = (None, Verdict.UNKNOWN.value, "")
 
 
-def checked(values: list[Any], store_id: str) -> list[Checked]:
+def check(values: list[Any], store_id: str) -> list[Checked]:
     """Each for the queue, or with the verdict and the reason why it goes no further."""
     return [_brief(value, store_id) if type(value) is list else _one(value, store_id) for value in values]
 
@@ -37,8 +37,8 @@ def _brief(value: list[Any], store_id: str) -> Checked:
     said, task_id, lease_id, run_ms, result = value
     if type(said) is not str or type(lease_id) is not str:
         return _invalid("store_id, lease_id: must be text")
-    if type(run_ms) is not int or not 0 <= run_ms <= LONGEST_MS:
-        return _invalid("run_ms: must be a whole number of at most ten years")
+    if type(task_id) is not int or type(run_ms) is not int or not 0 <= run_ms <= LONGEST_MS:
+        return _invalid("task_id, run_ms: must be whole numbers, and run_ms at most ten years")
     if said != store_id:
         return FOREIGN
     name = LeaseName.parse(lease_id)
@@ -93,18 +93,18 @@ def log_part(part: worker_models.LogLines | None) -> LogPart | None:
     return None if part is None else LogPart(part.start, tuple(part.lines))
 
 
-def verdicts(values: list[Any], checked: list[Checked], decided: list[Verdict], brief: bool) -> str:
+def told(values: list[Any], judged: list[Checked], decided: list[Verdict], brief: bool) -> str:
     """What is told of the outcomes, as JSON text; where that is wanted, one word when all were accepted."""
-    if brief and decided.count(Verdict.ACCEPTED) == len(values):
+    if brief and values and decided.count(Verdict.ACCEPTED) == len(values):
         return f'"{Verdict.ACCEPTED.value}"'
-    return f"[{','.join(_told(values, checked, decided))}]"
+    return f"[{','.join(_each_told(values, judged, decided))}]"
 
 
-def _told(values: list[Any], checked: list[Checked], decided: list[Verdict]) -> Iterator[str]:
+def _each_told(values: list[Any], judged: list[Checked], decided: list[Verdict]) -> Iterator[str]:
     verdicts = iter(decided)
-    for value, (outcome, refusal, reason) in zip(values, checked, strict=True):
-        told = {"lease_id": _lease_id(value), "verdict": refusal if outcome is None else next(verdicts).value}
-        yield json_profile.encode({**told, "reason": reason} if reason else told)
+    for value, (outcome, refusal, reason) in zip(values, judged, strict=True):
+        said = {"lease_id": _lease_id(value), "verdict": refusal if outcome is None else next(verdicts).value}
+        yield json_profile.encode({**said, "reason": reason} if reason else said)
 
 
 def _lease_id(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import NotRequired, TypedDict
 
-from dispatcher.routes.models import Key, Name
+from dispatcher.routes.models import MOST_TASKS, Key, Name
 
 
 class PlainTask(TypedDict):
@@ -24,7 +24,7 @@ class PlainSubmit(TypedDict):
     """A bulk submit whose tasks are all plain."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]  # as pydantic asks for it
-    tasks: Annotated[list[PlainTask], Field(min_length=1, max_length=10_000, fail_fast=True)]
+    tasks: Annotated[list[PlainTask], Field(min_length=1, max_length=MOST_TASKS, fail_fast=True)]
     idempotency_key: NotRequired[Key]
 
 

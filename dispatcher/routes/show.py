@@ -106,8 +106,29 @@ def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"[{','.join(_spliced(_own(row), row) for row in rows)}]"
 
 
+def all_ended(tasks: Sequence[EndedTask], brief: bool) -> str:
+    """What tasks ended in, as a JSON list; briefly most as arrays: id, which terms, milliseconds, data, result."""
+    if not brief:
+        return f'"tasks":[{",".join(map(ended, tasks))}]'
+    terms: dict[tuple[Any, ...], int] = {}
+    told = []
+    for task in tasks:
+        if task.result is not None and task.run_ms is not None and task.error is None:
+            place = terms.setdefault(task[1:7], len(terms))
+            told.append(f"[{task.task_id},{place},{task.run_ms},{task.data},{task.result}]")
+        else:
+            told.append(ended(task))
+    return f'"terms":{json_profile.encode([_end(*one) for one in terms])},"tasks":[{",".join(told)}]'
+
+
+def _end(kind: str, queue: str, state: str, attempts: int, at: int, worker: str | None) -> dict[str, Any]:
+    """What the tasks that one report ended have in common, nearly always."""
+    told = {"task_type": kind, "queue": queue, "status": state, "attempts": attempts, "assigned_to": worker}
+    return {**told, "finished_at": moment(at)}
+
+
 def ended(task: EndedTask) -> str:
-    """What a task ended in, as JSON text; those who wait for thousands need no more."""
+    """What one task ended in, as JSON text; those who wait for thousands need no more."""
     task_id, kind, queue, state, attempts, at, worker, data, result, run_ms, size, sha256, media_type, error, _ = task
     more = "" if result is None else f',"result":{result}'
     if error is not None or sha256 is not None:

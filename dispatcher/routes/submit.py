@@ -15,10 +15,9 @@ from dispatcher.queue.options import Options
 from dispatcher.queue.submit import RequestName, Submission
 from dispatcher.routes import body, plain, show
 from dispatcher.routes.direct import Direct
-from dispatcher.routes.models import SomeTasks, SubmitTask, SubmitTasks
+from dispatcher.routes.models import MOST_TASKS, SomeTasks, SubmitTask, SubmitTasks
 
 DIGEST_BYTES = 16
-MOST_TASKS = 10_000  # of a bulk submit
 PLAIN = plain.PlainTask.__annotations__.keys()  # the fields of most tasks
 
 
@@ -77,9 +76,10 @@ def _many(queue: Queue, asked: list[SomeTasks]) -> list[Submission]:
 
 def _alike(queue: Queue, asked: SomeTasks, each: list[dict[str, Any]], field: str) -> list[Submission]:
     """A task for each of the data."""
-    for name in ("task_data", "idempotency_key", "unique_key"):
-        if name in asked.model_fields_set:
-            raise Invalid(f"{field}.{name}", "not together with each")
+    own = {"task_data": "task_data" in asked.model_fields_set, "idempotency_key": asked.idempotency_key is not None,
+           "unique_key": asked.unique_key is not None}  # fmt: skip
+    for name in (name for name, said in own.items() if said):
+        raise Invalid(f"{field}.{name}", "not together with each")
     task_type, _, *terms = _on_terms(queue, asked, "", f"{field}.task_data")
     texts = [_checked(queue, asked.task_type, data, f"{field}.each[{n}]") for n, data in enumerate(each)]
     return [Submission._make((task_type, text, *terms)) for text in texts]

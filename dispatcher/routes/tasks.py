@@ -51,7 +51,7 @@ def blueprint(queue: Queue, direct: Direct) -> Blueprint:
     def wait_tasks(sent: bytes) -> show.Reply:
         asked = body.parse(WaitTasks, sent)
         ended, still_open = queue.wait_tasks(asked.task_ids, asked.wait_seconds)
-        return show.envelope(f'{{"tasks":[{",".join(map(show.ended, ended))}],"open":{still_open}}}')
+        return show.envelope(f'{{{show.all_ended(ended, asked.brief)},"open":{still_open}}}')
 
     return views
 

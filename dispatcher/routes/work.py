@@ -40,12 +40,12 @@ def blueprint(queue: Queue, result_max_bytes: int, direct: Direct) -> Blueprint:
     @direct.post(views, "/submit-results")
     def submit_results(sent: bytes) -> show.Reply:
         asked = body.parse(worker_models.Report, sent)
-        checked = outcomes.checked(asked.outcomes, store_id)
+        judged = outcomes.check(asked.outcomes, store_id)
         then = _claim(asked.claim, asked.worker_id, asked.instance_id, 0) if asked.claim else None
-        good = [bounded(outcome, result_max_bytes) for outcome, _, _ in checked if outcome is not None]
+        good = [bounded(outcome, result_max_bytes) for outcome, _, _ in judged if outcome is not None]
         verdicts, orders, claimed = queue.report(good, asked.instance_id, then)
         rest = f',"claim":{show.claimed(claimed, store_id, asked.claim.brief)}' if asked.claim and claimed else ""
-        told = outcomes.verdicts(asked.outcomes, checked, verdicts, asked.brief)
+        told = outcomes.told(asked.outcomes, judged, verdicts, asked.brief)
         return show.envelope(f'{{"verdicts":{told},"orders":{json_profile.encode(orders.as_dict())}{rest}}}')
 
     @direct.post(views, "/heartbeat")

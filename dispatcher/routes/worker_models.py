@@ -36,7 +36,7 @@ class ClaimTerms(Tolerant):
     labels: list[Name] = Field(default_factory=list, max_length=1_000)
     wait_seconds: float = Field(0, ge=0, le=LONGEST_WAIT_MS // 1000)
     orders: KnownOrders = Field(default_factory=KnownOrders)
-    brief: bool = Field(False, description="tasks come as arrays, what they have in common once")
+    brief: bool = Field(False, description="most tasks come as arrays, what they have in common once")
 
 
 class Claim(ClaimTerms):

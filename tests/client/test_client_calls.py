@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -133,6 +134,30 @@ def test_of_many_that_differ_in_their_data_alone_the_rest_is_said_once() -> None
         {**noop, "unique_key": "u", "task_data": {}},
         {**noop, "unique_key": "u", "task_data": {}},
     ]
+
+
+def test_what_the_caller_changes_meanwhile_is_as_it_was_when_its_task_came() -> None:
+    def growing() -> Iterator[dict[str, Any]]:
+        tags: list[str] = []
+        for n in range(3):
+            tags[:] = [f"t{n}"]
+            yield {"task_type": "noop", "tags": tags}
+
+    (body,) = bodies.bulk_bodies(growing(), None)
+    assert [task["tags"] for task in json.loads(body)["tasks"]] == [["t0"], ["t1"], ["t2"]]
+
+
+def test_one_and_true_are_not_alike() -> None:
+    (body,) = bodies.bulk_bodies([{"task_type": "noop", "priority": 1}, {"task_type": "noop", "priority": True}], None)
+    assert [task["priority"] for task in json.loads(body)["tasks"]] == [1, True]
+    assert [type(task["priority"]) for task in json.loads(body)["tasks"]] == [int, bool]
+
+
+def test_each_of_a_users_own_is_refused_by_the_dispatcher() -> None:
+    (body,) = bodies.bulk_bodies([{"task_type": "noop", "each": [{}]}] * 2, None)
+    assert all(
+        task.keys() == {"task_type", "each", "task_data"} for task in bodies.spelt_out(json.loads(body)["tasks"])
+    )
 
 
 @pytest.mark.parametrize("data", [{"deep": [1, float("nan")]}, {1: 2}])

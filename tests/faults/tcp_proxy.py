@@ -64,7 +64,8 @@ class _Ended(Exception):
 
 
 class Proxy:
-    """Listens while the `with` block lasts. `heard` is told each request and its reply, in a thread of our own."""
+    """Listens while the `with` block lasts. `heard` is told each request and its reply, in a thread of our own; what it
+    raises fails the test at the end of the block."""
 
     def __init__(self, port: int, seed: int = 0, heard: Callable[[Message, Message], None] = lambda q, a: None) -> None:
         self.fault, self.target, self.heard = Fault(), port, heard
@@ -73,6 +74,7 @@ class Proxy:
         self.random = random.Random(seed)
         self.lines: dict[asyncio.Task[None], _Line] = {}
         self._background: set[asyncio.Task[Any]] = set()
+        self._broken: list[Exception] = []
         self._loop = asyncio.new_event_loop()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -88,6 +90,8 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        if self._broken:
+            raise self._broken[0]
 
     def arrivals_since(self, when: float) -> list[tuple[float, str]]:
         """What was forwarded since then (monotonic)."""
@@ -125,6 +129,8 @@ class Proxy:
             reset = ended.reset
         except (OSError, asyncio.CancelledError):
             pass
+        except Exception as error:
+            self._broken.append(error)
         finally:
             line.end(reset)
             del self.lines[task]

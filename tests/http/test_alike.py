@@ -61,6 +61,10 @@ def test_what_is_wrong_is_named_and_nothing_stored(api: Api, task: dict[str, Any
     assert api.get("/tasks").data["tasks"] == []
 
 
+def test_a_name_that_is_null_is_none(api: Api) -> None:
+    assert len(bulk(api, {"task_type": "noop", "each": [{}, {}], "unique_key": None, "idempotency_key": None})) == 2
+
+
 def test_a_single_submit_knows_no_each(api: Api) -> None:
     reply = api.post("/submit-task", {"task_type": "noop", "each": [{}]})
     assert (reply.status, reply.fault) == (400, "each: unknown field")

@@ -1,11 +1,12 @@
 """Brief claims and reports: arrays that mean what the objects of the protocol mean."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from http_helpers import Api
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.routes import outcomes
@@ -22,9 +23,9 @@ for _ in range(70):
     DEEP = [DEEP]
 
 
-def spelt_out(brief: list[Any]) -> dict[str, Any]:
-    named = dict(zip(outcomes.PARTS, brief, strict=True))
-    return {**named, "status": "completed", "run_seconds": named.pop("run_ms") / 1000}
+def named(brief: list[Any]) -> dict[str, Any]:
+    parts = dict(zip(outcomes.PARTS, brief, strict=True))
+    return {**parts, "status": "completed", "run_seconds": parts.pop("run_ms") / 1000}
 
 
 def arrays(api: Api, *tasks: Any) -> list[Any]:
@@ -32,12 +33,14 @@ def arrays(api: Api, *tasks: Any) -> list[Any]:
     return [[api.store.store_id, task_id, lease_id, 12, {"n": task_id}] for task_id, lease_id, *_ in tasks]
 
 
+@example({1: 7.0})
+@example({1: True})
 @given(st.dictionaries(st.integers(0, 4), VALUES, max_size=3))
 def test_an_array_means_what_its_object_means(changes: dict[int, Any]) -> None:
     value = [changes.get(place, part) for place, part in enumerate(GOOD)]
-    [told] = outcomes.checked([value], STORE)
+    [told] = outcomes.check([value], STORE)
     if type(value[3]) is int and type(value[1]) is int and 0 <= value[3] < 10**10 and 0 < value[1] < 2**53:
-        [same] = outcomes.checked([spelt_out(value)], STORE)
+        [same] = outcomes.check([named(value)], STORE)
         assert told[:2] == same[:2]
     else:
         assert told[1] in ("invalid", "unknown", "foreign")
@@ -51,10 +54,12 @@ def test_an_array_means_what_its_object_means(changes: dict[int, Any]) -> None:
         ([*GOOD, 1], "an array has these parts: store_id, task_id, lease_id, run_ms, result"),
         ([STORE, 7, 7, 250, {}], "store_id, lease_id: must be text"),
         ([None, 7, LEASE, 250, {}], "store_id, lease_id: must be text"),
-        ([STORE, 7, LEASE, -1, {}], "run_ms: must be a whole number of at most ten years"),
-        ([STORE, 7, LEASE, True, {}], "run_ms: must be a whole number of at most ten years"),
-        ([STORE, 7, LEASE, 0.5, {}], "run_ms: must be a whole number of at most ten years"),
-        ([STORE, 7, LEASE, 10**12, {}], "run_ms: must be a whole number of at most ten years"),
+        ([STORE, True, LEASE, 250, {}], "task_id, run_ms: must be whole numbers, and run_ms at most ten years"),
+        ([STORE, 7.0, LEASE, 250, {}], "task_id, run_ms: must be whole numbers, and run_ms at most ten years"),
+        ([STORE, 7, LEASE, -1, {}], "task_id, run_ms: must be whole numbers, and run_ms at most ten years"),
+        ([STORE, 7, LEASE, True, {}], "task_id, run_ms: must be whole numbers, and run_ms at most ten years"),
+        ([STORE, 7, LEASE, 0.5, {}], "task_id, run_ms: must be whole numbers, and run_ms at most ten years"),
+        ([STORE, 7, LEASE, 10**12, {}], "task_id, run_ms: must be whole numbers, and run_ms at most ten years"),
         ([STORE, 7, LEASE, 250, DEEP], "result: nested deeper than 64 levels"),
     ],
 )
@@ -113,6 +118,10 @@ def test_one_word_when_all_are_accepted_and_each_verdict_when_not(api: Api) -> N
     assert api.verdicts(sent[3]) == ["accepted"], "who did not ask for one word gets each"
 
 
+def test_of_nothing_there_is_nothing_to_say(api: Api) -> None:
+    assert api.report(brief=True)["verdicts"] == []
+
+
 def test_arrays_and_objects_stand_in_one_report(api: Api) -> None:
     api.submit_many(3)
     tasks = api.claim(max_tasks=3, brief=True)["tasks"]
@@ -146,3 +155,29 @@ def test_a_result_over_the_limit_fails_its_attempt_in_an_array_too(make_api: Cal
     [[store_id, task_id, lease_id, *_]] = arrays(small, *small.claim(brief=True)["tasks"])
     small.report([store_id, task_id, lease_id, 1, "x" * 5000], brief=True)
     assert "too large" in small.task(task_id)["error"]
+
+
+def test_a_brief_wait_tells_the_same_of_each_task(api: Api) -> None:
+    ids = [api.submit(task_data={"n": 1}), *api.submit_many(4), api.submit(max_attempts=1)]
+    tasks = api.claim(max_tasks=6, brief=True)["tasks"]
+    api.upload(tasks[3][1], b"raw")
+    ref = {"bytes": 3, "sha256": hashlib.sha256(b"raw").hexdigest(), "media_type": "text/plain"}
+    api.report(
+        *arrays(api, *tasks[:3]),
+        api.outcome(tasks[3][1], result_ref=ref),
+        api.outcome(tasks[4][1], result=None),  # as who does not say how long it ran
+        api.outcome(tasks[5][1], "failed", error="no", run_seconds=1),
+    )
+    asked = {"task_ids": ids, "wait_seconds": 0}
+    brief, whole = (api.post("/wait-tasks", {**asked, "brief": brief}).data for brief in (True, False))
+    assert [type(one) for one in brief["tasks"]] == [list] * 3 + [dict] * 3
+    assert len(brief["terms"]) == 1
+    assert [named_end(brief["terms"], one) for one in brief["tasks"]] == whole["tasks"]
+    assert brief["open"] == whole["open"] == 0
+
+
+def named_end(terms: Any, one: Any) -> Any:
+    if isinstance(one, dict):
+        return one
+    task_id, place, run_ms, data, result = one
+    return {"task_id": task_id, **terms[place], "run_seconds": run_ms / 1000, "task_data": data, "result": result}

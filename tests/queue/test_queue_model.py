@@ -36,7 +36,7 @@ from dispatcher.queue.death import Death
 from dispatcher.queue.heartbeat import Heartbeat
 from dispatcher.queue.submit import Submission
 from dispatcher.queue.terms import Terms
-from dispatcher.routes import work
+from dispatcher.routes.outcomes import check
 from dispatcher.store.base import Store, Tx
 from dispatcher.store.postgres import PostgresStore
 from dispatcher.store.sqlite import SqliteStore
@@ -343,7 +343,7 @@ class QueueMachine(RuleBasedStateMachine):
         lease = self.lease(n)
         if store == 9:
             said = {"store_id": "another", "lease_id": str(lease.name), "status": status.value, "result": {}}
-            assert work._one_outcome(said, self.store_id) == (None, "foreign", "")
+            assert check([said], self.store_id) == [(None, "foreign", "")]
         else:
             self._report([(lease, status)], self.native(n))
 

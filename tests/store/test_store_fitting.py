@@ -9,7 +9,7 @@ import pytest
 from store_kit import DAY, HOUR, SECOND, Mill, kept_for, name
 
 from dispatcher.maintenance.pruner import Pruner
-from dispatcher.model import Grant, State
+from dispatcher.model import Grant, State, chars_of
 from dispatcher.queue.claim import ANSWER_CHARS
 from dispatcher.queue.report import Verdict
 from dispatcher.queue.retention import Due, prune
@@ -33,7 +33,7 @@ def test_a_claim_takes_what_an_answer_holds_and_leases_no_more(mill: Mill) -> No
         assert len(taken) <= 2 * 17
         mill.queue.cancel(ids)
         return
-    assert sum(task.chars for task in taken) < ANSWER_CHARS + 2 * 2**20
+    assert chars_of(taken) < ANSWER_CHARS + 2 * 2**20
     assert [task.task_id for task in taken] == ids[: len(taken)]
     assert mill.counts()[("default", "noop")]["in_progress"] == len(taken)
     rest = ids[len(taken) :]

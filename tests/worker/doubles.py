@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from client.transport import Refused, Unreachable
+from worker.children.outcomes import as_object
 from worker.claims import Claims
 from worker.config import WorkerSettings
 from worker.disk import Database
@@ -55,6 +56,8 @@ class ScriptedDispatcher:
     def call(self, method: str, path: str, body: Any = None, *, timeout: float = 30, content_type: str = "") -> Any:
         sent = body if isinstance(body, bytes) else body.read()
         parsed = json.loads(sent) if content_type == "application/json" and method == "POST" else sent
+        if path == "/submit-results":
+            parsed["outcomes"] = [as_object(one) for one in parsed["outcomes"]]
         self.calls.append((method, path, parsed))
         return self.answers[path.partition("?")[0]](parsed)
 
@@ -68,7 +71,7 @@ class ScriptedDispatcher:
         return [body for _, called, body in self.calls if called.partition("?")[0] == path]
 
     def accept(self, body: Any) -> Any:
-        ids = [one[2] if isinstance(one, list) else one["lease_id"] for one in body["outcomes"]]
+        ids = [one["lease_id"] for one in body["outcomes"]]
         self.delivered += ids
         verdicts: Any = [{"lease_id": one, "verdict": self.verdicts.get(one, "accepted")} for one in ids]
         if body.get("brief") and self.brief and all(one["verdict"] == "accepted" for one in verdicts):
@@ -106,9 +109,12 @@ def task(task_id: int, lease_id: str = "", store_id: str = STORE) -> Task:
 
 
 def outcome(task_id: int, status: str = "completed", spool: Path | None = None, **fields: Any) -> Outcome:
-    names = {"store_id": STORE, "task_id": task_id, "lease_id": f"{task_id}-1", "status": status}
-    more = fields or ({"result": {"n": task_id}} if status == "completed" else {})
-    return Outcome(f"{task_id}-1", "noop", status, json.dumps({**names, **more}), 0.001, spool)
+    """As a child and its supervisor write it: a success with its result alone as an array."""
+    names = {"store_id": STORE, "task_id": task_id, "lease_id": f"{task_id}-1"}
+    value: Any = {**names, "status": status, **fields}
+    if status == "completed" and fields.keys() <= {"result"}:
+        value = [*names.values(), 1, fields.get("result", {"n": task_id})]
+    return Outcome(f"{task_id}-1", "noop", status, json.dumps(value), 0.001, spool)
 
 
 class Runner:

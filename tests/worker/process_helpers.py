@@ -10,21 +10,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from worker.children.outcomes import as_object
 from worker.children.supervisor import Supervisor, SupervisorSettings
 from worker.model import Outcome, Task
 
 HANDLERS = Path(__file__).parent / "handlers"
 PATIENCE = 20.0
 _numbers = count(1)
-
-
-def spelt_out(outcome: Any) -> dict[str, Any]:
-    """An outcome as an object, also one that is an array."""
-    if isinstance(outcome, dict):
-        return outcome
-    store_id, task_id, lease_id, run_ms, result = outcome
-    names = {"store_id": store_id, "task_id": task_id, "lease_id": lease_id}
-    return {**names, "status": "completed", "result": result, "run_seconds": run_ms / 1000}
 
 
 class Recorder:
@@ -63,7 +55,7 @@ class Recorder:
         """The outcome of a task as it will be sent, once it is there."""
         self.wait(lambda: task.lease_id in self.outcomes)
         outcome = self.outcomes[task.lease_id]
-        body = spelt_out(json.loads(outcome.body))
+        body: dict[str, Any] = as_object(json.loads(outcome.body))
         assert (body["store_id"], body["task_id"], body["lease_id"]) == (task.store_id, task.task_id, task.lease_id)
         assert body["status"] == outcome.status
         assert outcome.task_type == task.task_type

@@ -24,6 +24,12 @@ def test_what_is_no_frame_is_refused() -> None:
         list(FrameReader().feed(b"\xff" * HEAD.size))
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), float("-inf"), float("nan"), -0.5, 1e300])
+def test_a_time_that_cannot_be_is_refused(seconds: float) -> None:
+    with pytest.raises(FrameError, match="seconds"):
+        list(FrameReader().feed(frame(COMPLETED, 1, seconds, b"{}")))
+
+
 def test_frames_before_the_fault_count() -> None:
     frames = FrameReader().feed(STREAM + HEAD.pack(MAX_BODY + 1, COMPLETED, 2, 0.0))
     assert [next(frames) for _ in FRAMES] == FRAMES

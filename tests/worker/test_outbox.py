@@ -288,9 +288,12 @@ def test_quarantine_keeps_the_outcomes_and_the_large_result(folder: Path) -> Non
     large = folder / "spool" / "1-1.bin"
     large.write_bytes(b"much")
     outbox.quarantine(outbox.put([outcome(1, spool=large, result_ref={})]), "refused (HTTP 403)")
-    [record] = records(folder)
-    assert record["reason"] == "refused (HTTP 403)"
-    assert [one["lease_id"] for one in record["outcomes"]] == ["1-1"]  # type: ignore[attr-defined]
+    outbox.quarantine(outbox.put([outcome(2)]), "refused")
+    first, second = records(folder)
+    assert first["reason"] == "refused (HTTP 403)"
+    assert [one["lease_id"] for one in first["outcomes"]] == ["1-1"]  # type: ignore[attr-defined]
+    names = {"store_id": STORE, "task_id": 2, "lease_id": "2-1", "status": "completed"}
+    assert second["outcomes"] == [{**names, "result": {"n": 2}, "run_seconds": 0.001}], "for people it has names"
     [kept] = (folder.parent / "quarantine").glob("*.result")
     assert kept.read_bytes() == b"much"
     assert not open_outbox(folder).entries

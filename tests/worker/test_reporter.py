@@ -162,6 +162,26 @@ def test_i7_a_definitive_verdict_settles(bench: Bench, verdict: str) -> None:
     assert held(bench) == []
 
 
+@pytest.mark.parametrize("brief", [True, False])
+def test_one_word_settles_all_as_each_verdict_does(bench: Bench, brief: bool) -> None:
+    bench.dispatcher.brief = brief
+    report(bench, 1, 2)
+    bench.reporter.add([outcome(3, "failed", error="no")])
+    bench.hold(3)
+    bench.steps()
+    assert left_on_disk(bench) == []
+    assert held(bench) == []
+    assert bench.dispatcher.delivered == ["1-1", "2-1", "3-1"]
+
+
+@pytest.mark.parametrize("verdicts", ["duplicate", "", "accepted "])
+def test_another_word_for_all_is_no_answer(bench: Bench, verdicts: str) -> None:
+    bench.dispatcher.answers["/submit-results"] = lambda body: {"verdicts": verdicts, "orders": RUN}
+    report(bench, 1)
+    bench.steps()
+    assert left_on_disk(bench) == held(bench) == ["1-1"]
+
+
 @pytest.mark.parametrize("verdict", ["foreign", "unknown", "invalid", "some_future_word"])
 def test_i7_any_other_verdict_keeps_the_outcome_and_only_it(bench: Bench, verdict: str) -> None:
     bench.dispatcher.verdicts["2-1"] = verdict

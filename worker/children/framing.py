@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 HEAD = struct.Struct(">IcId")
 MAX_BODY = 16 * 1024 * 1024
+LONGEST = 3650 * 86400.0  # seconds that a handler may have run; more is refused by the dispatcher
 
 STARTED = b"S"  # the task begins; no text
 COMPLETED = b"C"  # the text is the result
@@ -51,8 +52,8 @@ class FrameReader:
         at, size = 0, len(data)
         while (begin := at + HEAD.size) <= size:
             length, kind, number, seconds = HEAD.unpack_from(data, at)
-            if length > MAX_BODY or kind not in KINDS:
-                raise FrameError(f"not a frame: kind {kind!r}, length {length}")
+            if length > MAX_BODY or kind not in KINDS or not 0 <= seconds <= LONGEST:
+                raise FrameError(f"not a frame: kind {kind!r}, length {length}, seconds {seconds}")
             if (end := begin + length) > size:
                 break
             yield kind, number, seconds, data[begin:end]

@@ -8,6 +8,7 @@ import os
 import re
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
+from typing import Any
 
 from common.handlers.texts import clean
 
@@ -21,8 +22,17 @@ def brief(store_id: str, task_id: int, lease_id: str, seconds: float, result: st
     return f"[{quoted(store_id)},{task_id},{quoted(lease_id)},{round(seconds * 1000)},{result}]"
 
 
+def as_object(outcome: Any) -> Any:
+    """A parsed outcome for people: with names, also where it is an array."""
+    if not isinstance(outcome, list):
+        return outcome
+    store_id, task_id, lease_id, run_ms, result = outcome
+    named = {"store_id": store_id, "task_id": task_id, "lease_id": lease_id}
+    return {**named, "status": "completed", "result": result, "run_seconds": run_ms / 1000}
+
+
 def names(store_id: str, task_id: int, lease_id: str) -> str:
-    """How the text of any other begins."""
+    """How the text of an outcome that is an object begins."""
     return f'{{"store_id":{quoted(store_id)},"task_id":{task_id},"lease_id":{quoted(lease_id)},'
 
 

@@ -83,16 +83,21 @@ class TaskPage(Reply):
     next_cursor: Text = Field(description="the cursor of the next page; null: this is the last one")
 
 
-class EndedTask(Reply):
-    """What a task ended in."""
+class EndTerms(Reply):
+    """What the tasks that one report ended have in common."""
 
-    task_id: int
     task_type: str
     queue: str
     status: Literal["completed", "failed", "cancelled"]
     attempts: int
     assigned_to: Text
     finished_at: Moment
+
+
+class EndedTask(EndTerms):
+    """What a task ended in."""
+
+    task_id: int
     run_seconds: float | None = Field(description="how long the handler ran, seconds")
     task_data: dict[str, Any]
     result: JsonValue = None
@@ -102,7 +107,10 @@ class EndedTask(Reply):
 class WaitedTasks(Reply):
     """Those that have ended, and how many have not."""
 
-    tasks: list[EndedTask]
+    tasks: list[EndedTask | tuple[int, int, int, dict[str, Any], JsonValue]] = Field(
+        description="when asked briefly most as task_id, place in `terms`, milliseconds, task_data, result"
+    )
+    terms: list[EndTerms] = Field(default_factory=list, description="only when asked briefly")
     open: int
 
 
