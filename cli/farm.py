@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cli import show
 from cli.errors import FAILED, Failed
 from cli.options import STATES
-from cli.show import Coloured, one_line, span
+from cli.show import Coloured, span
 from client.client import Client
+from common.printing import one_line
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli.options import STATES
+from common.printing import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,16 +82,6 @@ def record_of(fields: Iterable[tuple[str, object]]) -> "Table":
     for name, value in fields:
         made.add_row(name, _cell(value))
     return made
-
-
-def one_line(text: str) -> str:
-    """A text of a handler or a worker must not steer the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def printable(text: str) -> str:
-    """The same of a text that may have several lines."""
-    return "\n".join(map(one_line, text.splitlines()))
 
 
 def span(seconds: float) -> str:

@@ -12,11 +12,11 @@ import click
 from cli import files, show
 from cli.errors import DONE, FAILED, USAGE, Failed
 from cli.options import LISTED, asking, dispatcher, duration, examples, id_argument, taking, url_option
-from cli.show import one_line, printable
 from client.client import Client
 from client.display import Human, JsonLines
 from client.waiting import ENDED, Task
 from common.paths import named
+from common.printing import one_line, printable
 
 LONGEST = 1000  # characters of one value
 COLUMNS = ("id", "type", "queue", "status", "priority", "attempts", "created", "worker", "error")

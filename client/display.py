@@ -7,6 +7,7 @@ from typing import Any, TextIO
 from client.waiting import Task
 from common import json_profile
 from common.places import WORKER
+from common.printing import one_line
 
 _LISTED = 100  # submits are named one by one up to here
 _SHOWN = 300  # characters of a result
@@ -74,7 +75,7 @@ class Human:
     def progress(self, total: int, ended: int, running: list[Task], why: str = "") -> None:
         """`ended` of `total` tasks have ended; `running` are some of the others, `why` says why none is."""
         share = (ended + sum(_share(task) for task in running)) / total
-        text = f"{share:4.0%}  {ended} of {total} ended{_detail(running)}{why and f'; {_printable(why)}'}"
+        text = f"{share:4.0%}  {ended} of {total} ended{_detail(running)}{why and f'; {one_line(why)}'}"
         if text == self._last:
             return
         self._last = text
@@ -102,12 +103,12 @@ def _say(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
 def _outcome(url: str, task: Task) -> str:
     if task["status"] != "completed":
         reason = str(task.get("error") or "").strip().splitlines()
-        return f": {_printable(reason[0])}" if reason else ""
+        return f": {one_line(reason[0])}" if reason else ""
     ref = task.get("result_ref")
     if ref:
         return f": {ref['bytes']} bytes of {ref['media_type']} at {url}/task/{task['task_id']}/result"
     text = json_profile.dump(task.get("result"))
-    return f": {_printable(text)}" if len(text) <= _SHOWN else f": {_printable(text[:_SHOWN])}… (whole with --json)"
+    return f": {one_line(text)}" if len(text) <= _SHOWN else f": {one_line(text[:_SHOWN])}… (whole with --json)"
 
 
 def _share(task: Task) -> float:
@@ -122,7 +123,7 @@ def _detail(running: list[Task]) -> str:
         done, total = _counts(task)
         told = [f"{done:g} of {total:g}"] if total else []
         if task.get("note"):
-            told.append(_printable(str(task["note"])))
+            told.append(one_line(str(task["note"])))
         if told:
             return f"; task {task['task_id']}: {', '.join(told)}"
     return f"; {len(running)} running" if running else ""
@@ -133,8 +134,3 @@ def _counts(task: Task) -> tuple[float, float]:
     if not isinstance(progress, dict):
         return 0.0, 0.0
     return progress.get("done") or 0.0, progress.get("total") or 0.0
-
-
-def _printable(text: str) -> str:
-    """Text of a handler must not steer the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
