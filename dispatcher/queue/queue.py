@@ -168,7 +168,7 @@ class Queue(Upkeep, AttemptControl, Reads):
 
     def _note_waits(self, tasks: Collection[Granted]) -> None:
         now = self.store.now().wall
-        self.rates.waited(max(0, now - task.run_at) / 1000 for task in tasks)
+        self.rates.waited([(now - task.run_at) / 1000 if now > task.run_at else 0.0 for task in tasks])
         self.events.touch(task.task_id for task in tasks)
 
     def claim_classic(self, worker_id: str, types: frozenset[str] | None = None) -> Granted | None:
@@ -198,7 +198,7 @@ class Queue(Upkeep, AttemptControl, Reads):
         if self.blame.stale:
             self.learn_attempts()
         self.rates.tried([outcome.status for outcome in outcomes])
-        self.rates.ran(o.run_ms / 1000 for o in outcomes if o.run_ms is not None)
+        self.rates.ran([o.run_ms / 1000 for o in outcomes if o.run_ms is not None])
 
     def _report(
         self, tx: Tx, outcomes: Sequence[Outcome], instance_id: str, then: Claim | None, outdated: bool

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dispatcher.meters import TIMES, Histogram, Totals
@@ -43,17 +43,15 @@ class Rates:
             while self._ended[0][0] <= second - WINDOW_S:
                 self._ended.popleft()
 
-    def waited(self, seconds: Iterable[float]) -> None:
-        """How long granted tasks had been ready."""
-        times = list(seconds)
+    def waited(self, times: Sequence[float]) -> None:
+        """How long granted tasks had been ready, in seconds."""
         self.wait_times.add(times)
         with self._lock:
             self._since[3] += len(times)
             self._waits.extend(times)
 
-    def ran(self, seconds: Iterable[float]) -> None:
-        """How long handlers ran."""
-        times = list(seconds)
+    def ran(self, times: Sequence[float]) -> None:
+        """How long handlers ran, in seconds."""
         self.run_times.add(times)
         with self._lock:
             self._since[4] += len(times)

@@ -66,7 +66,7 @@ def submit_once(
     known = tx.known_keys([name.key]).get(name.key)
     if known is not None:
         return _repeated(name, *known, len(submissions))
-    if any(s.key == name.key for s in submissions):
+    if name.key in [s.key for s in submissions]:
         raise KeyConflict(name.key)
     made = submit(tx, submissions, terms, defaults)
     newest = max(made.ids)
@@ -154,7 +154,8 @@ def _insert(tx: Tx, fresh: Sequence[Submission], terms: Terms, defaults: Default
         asked = (s[0], s[2:8], s.requires, s.limit_key is None)  # all that the terms are made of
         if (shared := on_terms.get(asked)) is None:
             shared = on_terms[asked] = _terms(tx, s, terms, defaults)
-        new.append(NewTask(shared, s.data, s.tags, unique.named(s.options, s.unique_key), s.limit_key))
+        options = s.options if s.unique_key is None else unique.named(s.options, s.unique_key)
+        new.append(NewTask(shared, s.data, s.tags, options, s.limit_key))
     ids = tx.insert(new)
     if any(task.options for task in new):
         deadlines.begin(tx, [(i, 1, task.terms.run_at, task.options) for i, task in zip(ids, new, strict=True)])

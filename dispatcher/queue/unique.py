@@ -59,9 +59,9 @@ def _is_twin(holder: Holder, period_ms: int | None, now: int) -> bool:
     return holder.unfinished if period_ms is None else now < holder.since + period_ms
 
 
-def named(text: str | None, key: str | None) -> str | None:
+def named(text: str | None, key: str) -> str:
     """The options of a task, its unique key among them."""
-    return text if key is None else json.dumps({**json.loads(text or "{}"), "unique_key": key})
+    return json.dumps({**json.loads(text or "{}"), "unique_key": key})
 
 
 def free_to_return(tx: Tx, ids: Sequence[int]) -> tuple[list[int], set[int]]:

@@ -62,7 +62,7 @@ def test_rates_cover_a_minute() -> None:
 def test_percentiles() -> None:
     rates = Rates()
     assert rates.summary(0)["wait_seconds"] == {"p50": None, "p95": None, "p99": None}
-    rates.ran(n / 100 for n in range(100))
+    rates.ran([n / 100 for n in range(100)])
     assert rates.summary(0)["run_seconds"] == {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
