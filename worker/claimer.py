@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 from client.transport import Refused, TransportError
 from worker.claims import FLOOD, Claims
@@ -49,7 +48,7 @@ class Claimer:
     def _call(self, claim: Claim) -> float:
         began, known = self._clock(), self._claims.orders
         try:
-            count, data = self._claims.call(claim)
+            lease_ids, data = self._claims.call(claim)
         except Refused as refused:
             if refused.code == "instance_dead":
                 self._renew(claim.instance_id)
@@ -59,19 +58,18 @@ class Claimer:
             return self._backoff.next()
         self._backoff.reset()
         if data.get("provisional"):
-            self._see_confirmed(data["tasks"])
+            self._see_confirmed(lease_ids)
         at_once = self._clock() - began < _AT_ONCE and claim.wait_seconds > 0
-        for_nothing = not count and self._claims.orders == known and self._leases.is_latest(claim)
+        for_nothing = not lease_ids and self._claims.orders == known and self._leases.is_latest(claim)
         self._too_soon = self._too_soon + 1 if at_once and for_nothing else 0
         return self._pause()
 
-    def _see_confirmed(self, tasks: list[Any]) -> None:
+    def _see_confirmed(self, lease_ids: list[str]) -> None:
         """Waits until these leases are confirmed. Those of short tasks are by their outcomes, most of them within a
         moment, and a heartbeat that lists a flood of them would only hold those up."""
         if not self._claims.brief():
             self._confirm()
             return
-        lease_ids = [str(task.get("lease_id")) for task in tasks if isinstance(task, dict)]
         if len(lease_ids) >= FLOOD or not self._leases.wait_settled(lease_ids, _MOMENT):
             self._confirm_soon()
 

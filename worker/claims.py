@@ -176,8 +176,8 @@ class Claims:
         asked = {"request_id": claim.number, "max_tasks": claim.max_tasks, "wait_seconds": round(claim.wait_seconds, 3)}
         return {**self._terms, **asked, "orders": self.orders, "brief": True}
 
-    def call(self, claim: Claim) -> tuple[int, dict[str, Any]]:
-        """Sends a claim by itself; the number of leases it brought, and the reply. Raises TransportError."""
+    def call(self, claim: Claim) -> tuple[list[str], dict[str, Any]]:
+        """Sends a claim by itself; the leases that it brought, and the reply. Raises TransportError."""
         named: dict[str, Any] = {"worker_id": self._worker_id, "instance_id": claim.instance_id}
         began, wait = self._clock(), claim.wait_seconds
         try:
@@ -185,9 +185,9 @@ class Claims:
                 self._parked, self._current, self._left_at = claim, self._link.url, 0.0
                 named["host"] = self.host()
             data = self._link.post("/get-tasks", {**named, **self.body(claim)}, wait + _ANSWER_TIME)
-            count = self.take(claim, data)
-            self.patience.answered(wait, self._clock() - began, count)
-            return count, data
+            lease_ids = self.take(claim, data)
+            self.patience.answered(wait, self._clock() - began, len(lease_ids))
+            return lease_ids, data
         except Exception:
             self._leases.failed_claim(claim)
             self.patience.failed(wait)
@@ -198,8 +198,8 @@ class Claims:
 
     # Answers
 
-    def take(self, claim: Claim, data: Any) -> int:
-        """Takes in a claim's answer; how many leases it brought. Raises BadReply, then the claim is not answered."""
+    def take(self, claim: Claim, data: Any) -> list[str]:
+        """Takes in a claim's answer; the leases that it brought. Raises BadReply, then the claim is not answered."""
         try:
             store_id, tasks = str(data["store_id"]), _tasks(data)
         except (KeyError, TypeError) as error:
@@ -220,7 +220,7 @@ class Claims:
             self._sleep("now" in self.orders)
         self._more = claim.max_tasks <= len(tasks)
         self._flood_until = self._clock() + _FLOW if self._more and claim.max_tasks >= FLOOD else 0.0
-        return len(tasks)
+        return [task.lease_id for task in tasks]
 
     def fed(self, claim: Claim, count: int) -> None:
         """A report's claim brought `count` tasks. All it asked for: there is more where they came from. Fewer: from

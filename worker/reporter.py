@@ -265,7 +265,7 @@ class Reporter:
         if claim is None:
             return
         try:
-            self._claims.fed(claim, self._claims.take(claim, data.get("claim")))
+            self._claims.fed(claim, len(self._claims.take(claim, data.get("claim"))))
         except BadReply:  # refused: whoever repeats it learns why
             self._leases.failed_claim(claim)
 

@@ -85,8 +85,20 @@ class ScriptedDispatcher:
         return {"store_id": self.store_id, "leases": answers, "orders": RUN, **said}
 
 
-def claimed(tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    return {"store_id": STORE, "provisional": False, "orders": RUN, "tasks": tasks, **more}
+def claimed(tasks: list[Any], **more: Any) -> dict[str, Any]:
+    """The answer to a brief claim; what is no plain task stays as it is."""
+    terms: list[dict[str, Any]] = []
+    told = [
+        _brief(task, terms) if isinstance(task, dict) and task.keys() == leased(1).keys() else task for task in tasks
+    ]
+    return {"store_id": STORE, "provisional": False, "orders": RUN, "tasks": told, "terms": terms, **more}
+
+
+def _brief(task: dict[str, Any], terms: list[dict[str, Any]]) -> list[Any]:
+    own = {name: value for name, value in task.items() if name not in ("task_id", "lease_id", "task_data")}
+    if own not in terms:
+        terms.append(own)
+    return [task["task_id"], task["lease_id"], terms.index(own), task["task_data"]]
 
 
 def leased(task_id: int, lease_id: str = "") -> dict[str, Any]:
