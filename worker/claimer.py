@@ -17,7 +17,7 @@ _ENDING = 1.0  # seconds between looks when nothing is waited for any more
 
 class Claimer:
     """`confirm` returns when a heartbeat that lists the new leases was answered, `confirm_soon` at once: one goes out
-    within a second. `renew` starts a new identity."""
+    within a second, if they are held by then. `renew` starts a new identity."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Claimer:
         leases: Leases,
         claims: Claims,
         confirm: Callable[[], None],
-        confirm_soon: Callable[[], None],
+        confirm_soon: Callable[[list[str]], None],
         renew: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -71,7 +71,7 @@ class Claimer:
             self._confirm()
             return
         if len(lease_ids) >= FLOOD or not self._leases.wait_settled(lease_ids, _MOMENT):
-            self._confirm_soon()
+            self._confirm_soon(lease_ids)
 
     def _pause(self) -> float:
         """Nothing in general; for a dispatcher that answers empty claims at once, up to the poll interval."""

@@ -3,7 +3,8 @@
 It runs in a thread with nothing else on it and shares no lock with slow work. It goes out every
 WORKER_HEARTBEAT_INTERVAL, or half of the silence after which the dispatcher takes a worker for dead if that is less, or
 up to a tenth sooner; early, at most once a second, when a handler has news; at once when a provisional lease must be
-confirmed or another store answers (for leases of short tasks within a second). Unanswered, it is repeated every 2 s.
+confirmed or another store answers (for leases of short tasks within a second, if they are held then). Unanswered, it is
+repeated every 2 s.
 
 While there is nothing to tell, as two of them have said, a claim that waits at the only dispatcher stands for it
 (`Patience`) and none goes out; what is due by then goes out as soon as that is over. Of several dispatchers it is what
@@ -18,7 +19,8 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -60,6 +62,7 @@ class Heartbeat:
         self._next, self._last, self._failing = -math.inf, -math.inf, False
         self._death = math.inf  # after so many silent seconds the dispatcher takes a worker for dead
         self._hinted = False
+        self._unconfirmed: deque[tuple[float, Collection[str]]] = deque()  # each with its time
         self._asked = self._answered = 0
         self._turn = threading.Condition()
         self._closed = False
@@ -91,10 +94,10 @@ class Heartbeat:
         with self._turn:
             self._turn.wait_for(lambda: self._answered >= mine or self._closed)
 
-    def confirm_soon(self) -> None:
-        """A heartbeat goes out within a second, unless there is nothing to tell by then."""
+    def confirm_soon(self, lease_ids: Collection[str]) -> None:
+        """A heartbeat goes out within a second, unless these are all settled by then."""
         with self._turn:
-            self._next = min(self._next, self._clock() + _SPACING)
+            self._unconfirmed.append((self._clock() + _SPACING, lease_ids))
         self.wake()
 
     def close(self) -> None:
@@ -113,7 +116,7 @@ class Heartbeat:
     def step(self) -> float:
         """Sends what is due; returns the seconds until something will be."""
         now = self._clock()
-        due = self._next
+        due = min(self._next, self._unconfirmed_since(now))
         if self._hinted and not self._failing:
             due = min(due, self._last + _SPACING)
         if due > now:
@@ -122,6 +125,7 @@ class Heartbeat:
             return self._interval
         with self._turn:
             asked, self._next, self._hinted = self._asked, math.inf, False
+            self._unconfirmed.clear()  # it lists them
         self._last = now
         delay = self._beat_all()
         with self._turn:
@@ -132,6 +136,16 @@ class Heartbeat:
             # Whoever asked meanwhile set it back to "now", and that stands.
             self._next = min(self._next, self._clock() + (_RETRY if delay is None else delay))
         return 0.0
+
+    def _unconfirmed_since(self, now: float) -> float:
+        """When a heartbeat is due for leases that were to be confirmed soon."""
+        with self._turn:
+            while self._unconfirmed:
+                at, lease_ids = self._unconfirmed[0]
+                if at > now or self._leases.holds_any(lease_ids):
+                    return at
+                self._unconfirmed.popleft()
+        return math.inf
 
     def _spared(self) -> bool:
         """Whether the dispatcher knows all that a heartbeat would say from the claim that waits there."""

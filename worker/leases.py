@@ -165,6 +165,11 @@ class Leases:
         with self._settled:
             return self._settled.wait_for(lambda: self._held.keys().isdisjoint(lease_ids), seconds)
 
+    def holds_any(self, lease_ids: Iterable[str]) -> bool:
+        """Whether one of these is held."""
+        with self._lock:
+            return not self._held.keys().isdisjoint(lease_ids)
+
     def unreported(self) -> int:
         """How many outcomes wait for their verdicts."""
         return len(self._finished)

@@ -227,12 +227,32 @@ def test_one_that_is_asked_for_soon_goes_out_within_a_second(bench: Bench, heart
     settle_in(bench, heartbeat)
     before = len(beats(bench))
     bench.hold(1)
-    heartbeat.confirm_soon()
+    heartbeat.confirm_soon(["1-1"])
     assert 0 < heartbeat.step() <= 1
     assert len(beats(bench)) == before
     bench.clock.now += 1
     heartbeat.step()
     assert len(beats(bench)) == before + 1
+    assert heartbeat.step() > 1, "once"
+
+
+def test_what_is_settled_by_then_needs_none(bench: Bench, heartbeat: Heartbeat) -> None:
+    """Of three claims in a row the second has one task that is not short after all."""
+    settle_in(bench, heartbeat)
+    before = len(beats(bench))
+    for n in (1, 2, 3):
+        bench.hold(n, n + 10)
+        heartbeat.confirm_soon([f"{n}-1", f"{n + 10}-1"])
+        bench.clock.now += 0.25
+    bench.leases.settled(["1-1", "11-1", "2-1", "3-1", "13-1"])
+    bench.clock.now += 0.25
+    assert heartbeat.step() == pytest.approx(0.25)
+    assert len(beats(bench)) == before
+    bench.clock.now += 0.25
+    heartbeat.step()
+    assert [entry["lease_id"] for entry in beats(bench)[-1]["leases"]] == ["12-1"]
+    assert len(beats(bench)) == before + 1
+    assert heartbeat.step() > 1
 
 
 def test_the_end_of_the_worker_lets_everybody_go(bench: Bench, heartbeat: Heartbeat) -> None:
