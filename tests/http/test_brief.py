@@ -9,7 +9,9 @@ from http_helpers import Api
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from client.client import _ended_task
 from dispatcher.routes import outcomes
+from worker.claims import _tasks
 
 STORE = "0123456789abcdef"
 LEASE = "7-00000000000000ff"
@@ -87,6 +89,15 @@ def test_a_brief_claim_says_once_what_tasks_have_in_common(api: Api) -> None:
     ]  # fmt: skip
     assert (fourth["task_id"], fourth["options"]) == (ids[3], {"memory_mb": 64})
     assert api.verdicts(*arrays(api, first, second, third)) == ["accepted"] * 3
+
+
+def test_our_worker_reads_the_same_tasks_from_both_forms(api: Api) -> None:
+    api.submit(task_data={"n": 1}, timeout_seconds=5)
+    api.submit(memory_mb=64)
+    api.submit_many(2)
+    brief, whole = (api.claim(max_tasks=4, request_id=7, brief=brief) for brief in (True, False))
+    assert len({type(one) for one in brief["tasks"]}) == 2
+    assert _tasks(brief) == _tasks(whole), "the repeat of a claim is answered with what is still held"
 
 
 def test_a_claim_without_work_is_brief_too(api: Api) -> None:
@@ -172,12 +183,6 @@ def test_a_brief_wait_tells_the_same_of_each_task(api: Api) -> None:
     brief, whole = (api.post("/wait-tasks", {**asked, "brief": brief}).data for brief in (True, False))
     assert [type(one) for one in brief["tasks"]] == [list] * 3 + [dict] * 3
     assert len(brief["terms"]) == 1
-    assert [named_end(brief["terms"], one) for one in brief["tasks"]] == whole["tasks"]
+    read = [_ended_task(brief["terms"], *one) if isinstance(one, list) else one for one in brief["tasks"]]
+    assert read == whole["tasks"], "as our client reads them"
     assert brief["open"] == whole["open"] == 0
-
-
-def named_end(terms: Any, one: Any) -> Any:
-    if isinstance(one, dict):
-        return one
-    task_id, place, run_ms, data, result = one
-    return {"task_id": task_id, **terms[place], "run_seconds": run_ms / 1000, "task_data": data, "result": result}
