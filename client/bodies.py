@@ -10,9 +10,8 @@ from common import json_profile
 MAX_TASKS = 2_000  # a request may have 10,000; of smaller ones the first is worked on while the others are made
 MAX_BYTES = 8 * 1024 * 1024
 _MARKS = len('{"task_data":},')  # around the fields and the data of a task
-_ALONE = frozenset(
-    {"idempotency_key", "unique_key", "each"}
-)  # a task with one of these shares its fields with no other
+# a task with one of these shares its fields with no other
+_ALONE = frozenset({"idempotency_key", "unique_key", "each"})
 
 
 def new_key() -> str:

@@ -8,9 +8,10 @@ passes through it untouched. In the other direction tasks come by their line (`l
 import struct
 from collections.abc import Iterator
 
+from common.handlers.defaults import TEN_YEARS  # more is refused by the dispatcher
+
 HEAD = struct.Struct(">IcId")
 MAX_BODY = 16 * 1024 * 1024
-LONGEST = 3650 * 86400.0  # seconds that a handler may have run; more is refused by the dispatcher
 
 STARTED = b"S"  # the task begins; no text
 COMPLETED = b"C"  # the text is the result
@@ -52,7 +53,7 @@ class FrameReader:
         at, size = 0, len(data)
         while (begin := at + HEAD.size) <= size:
             length, kind, number, seconds = HEAD.unpack_from(data, at)
-            if length > MAX_BODY or kind not in KINDS or not 0 <= seconds <= LONGEST:
+            if length > MAX_BODY or kind not in KINDS or not 0 <= seconds <= TEN_YEARS:
                 raise FrameError(f"not a frame: kind {kind!r}, length {length}, seconds {seconds}")
             if (end := begin + length) > size:
                 break
