@@ -10,6 +10,7 @@ What could hold a thread or a connection, and what ends it:
 - a body that stalls or drips, a reader that does not read: `_end_stalled`. granian does not say which connection a
   request came on, but the kernel knows of each what moved and when: for STALL_SECONDS no answer begun and next to
   nothing received. No wait for work is that long.
+- a request that granian forgets: `nudge.py`.
 - a host that vanished: TCP keepalive and TCP_USER_TIMEOUT, set on the listening socket and inherited.
 
 Stopping: the first SIGTERM or SIGINT calls `on_stop`, which answers the waiting claims; running requests finish; what
@@ -35,6 +36,7 @@ from granian.http import HTTP1Settings
 from granian.wsgi import _callback_wrapper
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from dispatcher.nudge import Nudge
 from dispatcher.process import BACKLOG, url_of
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ KEEP_ALIVE_SECONDS = 60  # above the heartbeat interval, so that workers keep th
 STALL_SECONDS = 60
 STALL_BYTES_PER_SECOND = 1024
 SWEEP_SECONDS = 15.0
+NUDGE_SECONDS = 0.25
 IDLE_THREAD_SECONDS = 30
 DRAIN_SECONDS = 3.0
 CUT_OFF_SECONDS = 1.0
@@ -69,15 +72,26 @@ def serve(
     """
     url, port = url_of(listener), listener.getsockname()[1]
     bell, caught = _Bell(), _catch_stop_signals()
-    worker = _Worker(_careful(app, body_limit), listener, threads, bell)
+    nudge = Nudge(*listener.getsockname()[:2])
+    worker = _Worker(_careful(app, body_limit, nudge), listener, threads, bell)
     log.info("listening on %s", url)
-    received: dict[int, int] = {}
-    while not bell.wait(lambda: bool(caught), SWEEP_SECONDS):
-        received = _end_stalled(port, received)
+    _look_after(port, nudge, lambda seconds: bell.wait(lambda: bool(caught), seconds))
     log.info("stopping on %s", signal.Signals(caught[0]).name)
+    nudge.close()
     on_stop()
     worker.stop(port)
     return 0
+
+
+def _look_after(port: int, nudge: Nudge, stopped: Callable[[float], bool]) -> None:
+    """What has to be done now and then, until the server is stopped."""
+    received: dict[int, int] = {}
+    sweep = time.monotonic() + SWEEP_SECONDS
+    while not stopped(min(NUDGE_SECONDS, SWEEP_SECONDS)):
+        nudge.tick()
+        if time.monotonic() > sweep:
+            sweep, nudge.due = time.monotonic() + SWEEP_SECONDS, True
+            received = _end_stalled(port, received)
 
 
 class _Worker:
@@ -169,10 +183,14 @@ def _catch_stop_signals() -> list[int]:
 # -- requests --
 
 
-def _careful(app: "WSGIApplication", body_limit: int) -> "WSGIApplication":
+def _careful(app: "WSGIApplication", body_limit: int, nudge: Nudge) -> "WSGIApplication":
     """The application, shielded from what granian leaves open."""
 
     def call(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "OPTIONS" and environ["PATH_INFO"] == "*":
+            start_response("204 No Content", [("Server", "taskmill")])
+            return []
+        nudge.due = True
         environ["wsgi.input"] = _Body(environ, body_limit)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -219,6 +219,12 @@ def test_a_steady_upload_is_not_a_stall(start: Callable[..., Server]) -> None:
     assert read_answer(upload) == (200, b"x" * 15)
 
 
+def test_a_ping_is_answered_by_the_server_itself(start: Callable[..., Server]) -> None:
+    server = start()
+    assert server.ask("OPTIONS", "*", headers=b"") == (204, b"")
+    assert server.ask("GET", "/waiting", headers=b"")[0] == 401
+
+
 def test_three_hundred_waiting_are_woken_together(start: Callable[..., Server]) -> None:
     server = start(threads=310)
     parked = server.wait_at(*["/park"] * 300)

@@ -1,0 +1,68 @@
+"""Sees to it that granian forgets no request (docs/decisions/0014-forgotten-requests.md).
+
+granian starts a thread when more requests are queued than threads are idle. A thread that has just taken one counts as
+idle for an instant more, and a request that comes in that very instant gets no thread of its own. Mostly the next
+thread that has time takes it; but where all of them wait (claims do, for up to 50 s), it lies there until another
+request comes and is counted. So while requests come, one more soon comes from ourselves.
+"""
+
+import logging
+import socket
+
+log = logging.getLogger(__name__)
+
+REQUEST = b"OPTIONS * HTTP/1.1\r\nHost: taskmill\r\n\r\n"  # what HTTP has for a ping
+MOST = 8  # unanswered ones; the server is at its limit then
+CONNECT_SECONDS = 1.0
+SELF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where who listens everywhere is reached
+
+
+class Nudge:
+    """Requests of our own to the server at this address. `due` says that others have come since the last one."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.due = False
+        self._address = SELF.get(host, host), port
+        self._free: list[socket.socket] = []
+        self._unanswered: list[socket.socket] = []
+
+    def tick(self) -> None:
+        """Send one if it is due, or the last one lies there itself."""
+        for connection in self._unanswered[:]:
+            self._hear(connection)
+        if (self.due or self._unanswered) and len(self._unanswered) < MOST:
+            self.due = False
+            self._send()
+
+    def close(self) -> None:
+        """Send no more."""
+        for connection in (*self._free, *self._unanswered):
+            connection.close()
+
+    def _hear(self, connection: socket.socket) -> None:
+        try:
+            answered = bool(connection.recv(4096))
+        except BlockingIOError:
+            return
+        except OSError:
+            answered = False
+        self._unanswered.remove(connection)
+        if answered and not self._free:
+            self._free.append(connection)
+            return
+        connection.close()
+        self.due = self.due or not answered  # the server had closed it: that one was none
+
+    def _send(self) -> None:
+        try:
+            connection = self._free.pop() if self._free else self._connected()
+            self._unanswered.append(connection)
+            connection.send(REQUEST)  # to one that was closed: the next tick hears of it
+        except OSError as error:
+            self.due = True
+            log.debug("cannot reach ourselves: %s", error)
+
+    def _connected(self) -> socket.socket:
+        connection = socket.create_connection(self._address, CONNECT_SECONDS)
+        connection.setblocking(False)
+        return connection
