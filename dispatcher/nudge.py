@@ -8,6 +8,7 @@ request comes and is counted. So while requests come, one more soon comes from o
 
 import logging
 import socket
+from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -18,20 +19,31 @@ SELF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where who listens ev
 
 
 class Nudge:
-    """Requests of our own to the server at this address. `due` says that others have come since the last one."""
+    """Requests of our own to the server at this address; `ring` is called when there is something to do."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self.due = False
-        self._address = SELF.get(host, host), port
+    def __init__(self, host: str, port: int, ring: Callable[[], None]) -> None:
+        self._address, self._ring = (SELF.get(host, host), port), ring
+        self._due = False
         self._free: list[socket.socket] = []
         self._unanswered: list[socket.socket] = []
 
+    def came(self) -> None:
+        """Note that a request has come."""
+        if not self._due:
+            self._due = True
+            self._ring()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a tick would do something."""
+        return self._due or bool(self._unanswered)
+
     def tick(self) -> None:
-        """Send one if it is due, or the last one lies there itself."""
+        """Send one if others have come since the last one, or that lies there itself."""
         for connection in self._unanswered[:]:
             self._hear(connection)
-        if (self.due or self._unanswered) and len(self._unanswered) < MOST:
-            self.due = False
+        if self.wanted and len(self._unanswered) < MOST:
+            self._due = False
             self._send()
 
     def close(self) -> None:
@@ -51,7 +63,7 @@ class Nudge:
             self._free.append(connection)
             return
         connection.close()
-        self.due = self.due or not answered  # the server had closed it: that one was none
+        self._due = self._due or not answered  # the server had closed it: that one was none
 
     def _send(self) -> None:
         try:
@@ -59,7 +71,7 @@ class Nudge:
             self._unanswered.append(connection)
             connection.send(REQUEST)  # to one that was closed: the next tick hears of it
         except OSError as error:
-            self.due = True
+            self._due = True
             log.debug("cannot reach ourselves: %s", error)
 
     def _connected(self) -> socket.socket:

@@ -62,7 +62,8 @@ def _courier(queue: Queue, settings: DispatcherSettings) -> Courier | None:
 
 
 def _loops(queue: Queue, settings: DispatcherSettings, courier: Courier | None) -> list[Loop]:
-    waker = Loop(Waker(queue), 0.5, queue.now)
+    looking = Waker(queue)
+    waker = Loop(looking, looking.pause, queue.now)
     queue.on_news(waker.hurry)
     herald = Herald(queue)
     heralding = Loop(herald, herald.pause, queue.now)

@@ -70,12 +70,12 @@ def serve(
     short raises ClientDisconnected where the application reads it; one of undeclared length that exceeds
     `body_limit`, RequestEntityTooLarge.
     """
-    url, port = url_of(listener), listener.getsockname()[1]
+    url, (host, port) = url_of(listener), listener.getsockname()[:2]
     bell, caught = _Bell(), _catch_stop_signals()
-    nudge = Nudge(*listener.getsockname()[:2])
+    nudge = Nudge(host, port, bell.ring)
     worker = _Worker(_careful(app, body_limit, nudge), listener, threads, bell)
     log.info("listening on %s", url)
-    _look_after(port, nudge, lambda seconds: bell.wait(lambda: bool(caught), seconds))
+    _look_after(port, nudge, bell, lambda: bool(caught))
     log.info("stopping on %s", signal.Signals(caught[0]).name)
     nudge.close()
     on_stop()
@@ -83,15 +83,18 @@ def serve(
     return 0
 
 
-def _look_after(port: int, nudge: Nudge, stopped: Callable[[float], bool]) -> None:
+def _look_after(port: int, nudge: Nudge, bell: "_Bell", stopped: Callable[[], bool]) -> None:
     """What has to be done now and then, until the server is stopped."""
     received: dict[int, int] = {}
     sweep = time.monotonic() + SWEEP_SECONDS
-    while not stopped(min(NUDGE_SECONDS, SWEEP_SECONDS)):
-        nudge.tick()
+    while not stopped():
+        if bell.wait(lambda: stopped() or nudge.wanted, sweep - time.monotonic()):
+            bell.wait(stopped, NUDGE_SECONDS)  # once for all that come meanwhile
+            nudge.tick()
         if time.monotonic() > sweep:
-            sweep, nudge.due = time.monotonic() + SWEEP_SECONDS, True
+            sweep = time.monotonic() + SWEEP_SECONDS
             received = _end_stalled(port, received)
+            nudge.came()
 
 
 class _Worker:
@@ -190,7 +193,7 @@ def _careful(app: "WSGIApplication", body_limit: int, nudge: Nudge) -> "WSGIAppl
         if environ["REQUEST_METHOD"] == "OPTIONS" and environ["PATH_INFO"] == "*":
             start_response("204 No Content", [("Server", "taskmill")])
             return []
-        nudge.due = True
+        nudge.came()
         environ["wsgi.input"] = _Body(environ, body_limit)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -1,7 +1,10 @@
 """burn: pure Python for a number of rounds.  Payload `{"rounds": 100000}`, result `{"cpu_seconds": …}`."""
 
+import statistics
 import time
 from typing import Any
+
+TRIED = 1_000_000
 
 
 def execute(task_id: int, payload: dict[str, Any]) -> dict[str, Any]:
@@ -19,8 +22,12 @@ def burn(rounds: int) -> int:
 
 
 def rounds_of(seconds: float) -> int:
-    """How many rounds take so long here and now."""
-    tried = 200_000
+    """How many rounds take so long here and now, once the processor and the interpreter are warm."""
+    tries = [_a_try() for _ in range(5)]
+    return int(TRIED * seconds / statistics.median(tries[1:]))
+
+
+def _a_try() -> float:
     began = time.process_time()
-    burn(tried)
-    return int(tried * seconds / (time.process_time() - began))
+    burn(TRIED)
+    return time.process_time() - began

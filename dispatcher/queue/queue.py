@@ -70,9 +70,10 @@ class Queue(Upkeep, AttemptControl, Reads):
         with store.read() as reader:
             self.schemas.learn(reader.type_schemas())
         store.on_commit(self._at_end, self._ended)
+        self.store = store
         if self._hear is not None:
             store.on_news(self._hear)
-        self.store = store
+            self._hear()  # this one may be shared
 
     def _at_end(self, tx: Tx) -> Serving | None:
         """The end of each transaction, before its COMMIT."""

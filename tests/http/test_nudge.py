@@ -20,8 +20,12 @@ def listener() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def nudge(listener: socket.socket) -> Iterator[Nudge]:
-    with closing(Nudge(*listener.getsockname())) as nudge:
+    with closing(Nudge(*listener.getsockname(), ignored)) as nudge:
         yield nudge
+
+
+def ignored() -> None:
+    pass
 
 
 def accept(listener: socket.socket) -> socket.socket:
@@ -46,22 +50,40 @@ def test_nothing_is_sent_while_no_request_came(listener: socket.socket, nudge: N
     assert nobody_comes(listener)
 
 
+def test_it_rings_once_for_all_that_come_together(listener: socket.socket) -> None:
+    rings: list[int] = []
+    with closing(Nudge(*listener.getsockname(), lambda: rings.append(1))) as nudge:
+        assert not nudge.wanted
+        nudge.came()
+        nudge.came()
+        assert (nudge.wanted, rings) == (True, [1])
+        nudge.tick()
+        with accept(listener) as connection:
+            assert connection.recv(1000) == REQUEST
+            assert nudge.wanted  # until it is answered
+            connection.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+            nudge.tick()
+        assert not nudge.wanted
+        nudge.came()
+        assert rings == [1, 1]
+
+
 def test_one_request_after_others_came_on_one_connection(listener: socket.socket, nudge: Nudge) -> None:
-    nudge.due = True
+    nudge.came()
     nudge.tick()
     with accept(listener) as connection:
         for _ in range(3):
             assert connection.recv(1000) == REQUEST
             connection.send(b"HTTP/1.1 204 No Content\r\n\r\n")
             nudge.tick()  # it was answered, and nobody came: nothing is sent
-            nudge.due = True
+            nudge.came()
             nudge.tick()
         assert connection.recv(1000) == REQUEST
         assert nobody_comes(listener)
 
 
 def test_while_it_is_not_answered_more_are_sent_but_not_for_ever(listener: socket.socket, nudge: Nudge) -> None:
-    nudge.due = True
+    nudge.came()
     for _ in range(MOST + 5):
         nudge.tick()
     connections = [accept(listener) for _ in range(MOST)]
@@ -70,7 +92,7 @@ def test_while_it_is_not_answered_more_are_sent_but_not_for_ever(listener: socke
     for connection in connections:
         connection.send(b"HTTP/1.1 204 No Content\r\n\r\n")
     nudge.tick()
-    nudge.due = True
+    nudge.came()
     nudge.tick()
     assert nobody_comes(listener)  # one was kept
     assert [connection.recv(1000) for connection in connections].count(REQUEST) == 1
@@ -79,13 +101,13 @@ def test_while_it_is_not_answered_more_are_sent_but_not_for_ever(listener: socke
 
 
 def test_one_that_met_a_closed_connection_is_sent_again(listener: socket.socket, nudge: Nudge) -> None:
-    nudge.due = True
+    nudge.came()
     nudge.tick()
     with accept(listener) as connection:
         assert connection.recv(1000) == REQUEST
         connection.send(b"HTTP/1.1 204 No Content\r\n\r\n")
         nudge.tick()
-    nudge.due = True
+    nudge.came()
     nudge.tick()  # lost
     nudge.tick()
     with accept(listener) as connection:
@@ -95,8 +117,8 @@ def test_one_that_met_a_closed_connection_is_sent_again(listener: socket.socket,
 def test_where_nobody_listens_it_tries_again_later() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
-    with closing(Nudge(*address)) as nudge:
-        nudge.due = True
+    with closing(Nudge(*address, ignored)) as nudge:
+        nudge.came()
         nudge.tick()
         with socket.create_server(address) as listener:
             listener.settimeout(SECONDS)
