@@ -168,7 +168,7 @@ SPEED: list[tuple[str, str, Part]] = [
         "Dispatcher and one worker with two children: {cpu_percent:.2f} % of a core and {pss_mb:.0f} MB (PSS) together "
         "({dispatcher_pss_mb:.0f} and {worker_pss_mb:.0f}), over {seconds:.0f} s.")),
     ("efficiency", "Compute", simple(
-        "{tasks} tasks of 0.1 to 0.2 s of pure Python on {children} children: "
+        "{tasks} tasks of 0.1 to 0.2 s of pure Python ({task_cpu_seconds:.3f} s on average) on {children} children: "
         "CPU time ÷ children ÷ wall = {median:.3f} ({least:.3f} to {most:.3f}).")),
     ("scaling", "More children", scaling),
     ("recovery", "A worker killed", simple(
