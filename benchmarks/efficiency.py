@@ -15,7 +15,7 @@ from report import HANDLERS, ROOT, arguments, tell
 
 from client.testing import LocalCluster
 
-ROUNDS = 2_000_000  # of one task of the trial
+TRIAL_ROUNDS = 2_000_000  # of one task of the trial
 
 
 def burnt(farm: LocalCluster, sizes: list[int]) -> float:
@@ -29,7 +29,7 @@ def burnt(farm: LocalCluster, sizes: list[int]) -> float:
 
 def run(farm: LocalCluster, tasks: int, children: int) -> tuple[float, float]:
     """The efficiency of one round, and the CPU time of a task, seconds."""
-    trial = [ROUNDS] * 5 * children
+    trial = [TRIAL_ROUNDS] * 5 * children
     a_second, dice = sum(trial) / burnt(farm, trial), random.Random(tasks)
     sizes = [int(dice.uniform(0.1, 0.2) * a_second) for _ in range(tasks)]
     began = time.perf_counter()

@@ -1,9 +1,10 @@
 """Sees to it that granian forgets no request (docs/decisions/0014-forgotten-requests.md).
 
-granian starts a thread when more requests are queued than threads are idle. A thread that has just taken one counts as
-idle for an instant more, and a request that comes in that very instant gets no thread of its own. Mostly the next
-thread that has time takes it; but where all of them wait (claims do, for up to 50 s), it lies there until another
-request comes and is counted. So while requests come, one more soon comes from ourselves.
+granian starts a thread when more requests are queued than threads are idle. A thread that has just taken one, or is
+about to end, counts as idle for an instant more, and a request that comes in that very instant gets no thread of its
+own. Mostly the next thread that has time takes it; but where all of them wait (claims do, for up to 50 s), it lies
+there until another request comes and is counted. So after others one more soon comes from ourselves, and now and then
+anyway.
 """
 
 import logging
@@ -13,7 +14,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 REQUEST = b"OPTIONS * HTTP/1.1\r\nHost: taskmill\r\n\r\n"  # what HTTP has for a ping
-MOST = 8  # unanswered ones; the server is at its limit then
+MOST = 8  # unanswered ones: more would only queue up
 CONNECT_SECONDS = 1.0
 SELF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where who listens everywhere is reached
 
@@ -23,7 +24,7 @@ class Nudge:
 
     def __init__(self, host: str, port: int, ring: Callable[[], None]) -> None:
         self._address, self._ring = (SELF.get(host, host), port), ring
-        self._due = False
+        self._due = self._said = False
         self._free: list[socket.socket] = []
         self._unanswered: list[socket.socket] = []
 
@@ -63,16 +64,20 @@ class Nudge:
             self._free.append(connection)
             return
         connection.close()
-        self._due = self._due or not answered  # the server had closed it: that one was none
+        if not answered:  # the server had closed it: that one was none
+            self._due = True
 
     def _send(self) -> None:
         try:
             connection = self._free.pop() if self._free else self._connected()
             self._unanswered.append(connection)
             connection.send(REQUEST)  # to one that was closed: the next tick hears of it
+            self._said = False
         except OSError as error:
             self._due = True
-            log.debug("cannot reach ourselves: %s", error)
+            if not self._said:
+                log.warning("cannot reach ourselves; a request may lie unanswered until the next one comes: %s", error)
+            self._said = True
 
     def _connected(self) -> socket.socket:
         connection = socket.create_connection(self._address, CONNECT_SECONDS)

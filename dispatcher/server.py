@@ -88,8 +88,8 @@ def _look_after(port: int, nudge: Nudge, bell: "_Bell", stopped: Callable[[], bo
     received: dict[int, int] = {}
     sweep = time.monotonic() + SWEEP_SECONDS
     while not stopped():
-        if bell.wait(lambda: stopped() or nudge.wanted, sweep - time.monotonic()):
-            bell.wait(stopped, NUDGE_SECONDS)  # once for all that come meanwhile
+        wanted = bell.wait(lambda: stopped() or nudge.wanted, sweep - time.monotonic())
+        if wanted and not bell.wait(stopped, NUDGE_SECONDS):  # once for all that come meanwhile
             nudge.tick()
         if time.monotonic() > sweep:
             sweep = time.monotonic() + SWEEP_SECONDS

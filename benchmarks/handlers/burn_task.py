@@ -22,7 +22,7 @@ def burn(rounds: int) -> int:
 
 
 def rounds_of(seconds: float) -> int:
-    """How many rounds take so long here and now, once the processor and the interpreter are warm."""
+    """How many rounds take so long here, once processor and interpreter are warm."""
     tries = [_a_try() for _ in range(5)]
     return int(TRIED * seconds / statistics.median(tries[1:]))
 

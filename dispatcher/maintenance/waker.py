@@ -3,12 +3,13 @@
 from dispatcher.clock import Now
 from dispatcher.queue import Queue
 
-SHARED_S, ALONE_S = 0.5, 5.0
+SHARED_S, ALONE_S = 0.5, 60.0
 
 
 class Waker:
     """Reads, and only while somebody waits. A hint from another dispatcher hurries its loop; without one it is late by
-    its pause. While the store is this dispatcher's alone there is nothing to look for."""
+    its pause. While the store is this dispatcher's alone there is nothing to look for; a queue that moves to another
+    store hurries the loop."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue

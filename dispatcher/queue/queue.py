@@ -73,7 +73,7 @@ class Queue(Upkeep, AttemptControl, Reads):
         self.store = store
         if self._hear is not None:
             store.on_news(self._hear)
-            self._hear()  # this one may be shared
+            self._hear()  # who looks after other dispatchers sleeps long while there are none
 
     def _at_end(self, tx: Tx) -> Serving | None:
         """The end of each transaction, before its COMMIT."""

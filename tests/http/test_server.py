@@ -222,7 +222,11 @@ def test_a_steady_upload_is_not_a_stall(start: Callable[..., Server]) -> None:
 def test_a_ping_is_answered_by_the_server_itself(start: Callable[..., Server]) -> None:
     server = start()
     assert server.ask("OPTIONS", "*", headers=b"") == (204, b"")
-    assert server.ask("GET", "/waiting", headers=b"")[0] == 401
+    assert server.ask("OPTIONS", "/waiting", headers=b"")[0] == 401
+    connection = server.connect(request("OPTIONS", "*", b"a body"))  # nobody reads it, and it is no request
+    assert read_answer(connection)[0] == 204
+    connection.sendall(request("GET", "/waiting"))
+    assert read_answer(connection) == (200, b"0")
 
 
 def test_three_hundred_waiting_are_woken_together(start: Callable[..., Server]) -> None:

@@ -15,6 +15,7 @@ from psycopg import errors
 from dispatcher.clock import Now, SystemClock
 from dispatcher.errors import Unavailable
 from dispatcher.maintenance.reaper import Reaper
+from dispatcher.maintenance.waker import ALONE_S, SHARED_S, Waker
 from dispatcher.model import FINAL, End, LeaseName, State
 from dispatcher.move import capture, checksums, mover, tables
 from dispatcher.move.errors import CannotMove
@@ -362,6 +363,18 @@ def test_the_reaper_ends_nothing_because_the_clock_is_another(tmp_path: Path, da
             assert queue.task(1)["status"] == "in_progress"
             assert reaper._last is not None
             assert abs(reaper._last - queue.now().steady) < 60_000
+
+
+def test_the_waker_looks_often_once_the_store_is_shared(tmp_path: Path, database: str) -> None:
+    with closing(SqliteStore(tmp_path / "alone.db")) as store:
+        queue = Queue(store)
+        waker, looked = Waker(queue), list[float]()
+        queue.on_news(lambda: looked.append(waker.pause()))  # as the loop does, which is hurried so
+        move(store, database)
+        assert (waker.pause(), looked) == (ALONE_S, [])
+        with closing(PostgresStore(database)) as moved:
+            queue.adopt(moved)
+            assert looked == [SHARED_S]
 
 
 class _Ahead:
