@@ -32,6 +32,8 @@ def _part(name: str, extra: str) -> Any:
     """One of our modules; exits with 2 when a library of another's is missing."""
     try:
         return import_module(module(name))
+    except KeyboardInterrupt:  # it takes a while to load, and nothing was done
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if not extra or (error.name or "").startswith(module("")):
             raise

@@ -1,5 +1,10 @@
 """`python -m dispatcher`: settings, socket and store first, then, when all of them are good, what serves."""
 
+if __name__ == "__main__":  # what follows takes a while to load: Ctrl-C meanwhile ends it, without a traceback
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from collections.abc import Sequence

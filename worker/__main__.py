@@ -1,5 +1,10 @@
 """`python -m worker [NAME]`: runs one worker until it is told to stop."""
 
+if __name__ == "__main__":  # what follows takes a while to load: Ctrl-C meanwhile ends it, without a traceback
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import signal
 import sys
