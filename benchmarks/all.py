@@ -33,7 +33,7 @@ STEPS = [
     Step("compare", "", "--tasks 300 --singles 20 --rounds 1"),
     Step("throughput", "--rounds 3", "--tasks 300 --flood 600 --singles 30 --rounds 1 --children 1 2"),
     Step("submits", "", "--seconds 1 --rounds 1"),
-    Step("latency", "", "--tasks 20"),
+    Step("latency", "", "--tasks 20 --rounds 1"),
     Step("backlog", "", "--waiting 20000 --unserved 20000 --future 20000 --held 11000 --turns 10"),
     Step("idle_workers", "", "--workers 50 --seconds 2 --tasks 10"),
     Step("idle", "", "--seconds 2"),

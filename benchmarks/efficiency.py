@@ -10,30 +10,18 @@ import random
 import statistics
 import time
 
-from measuring import Pace
+from measuring import Pace, burnt, rounds_a_second
 from report import HANDLERS, ROOT, arguments, tell
 
 from client.testing import LocalCluster
 
-TRIAL_ROUNDS = 2_000_000  # of one task of the trial
-
-
-def burnt(farm: LocalCluster, sizes: list[int]) -> float:
-    """The CPU time that tasks of so many rounds took together, seconds."""
-    ids = farm.client.submit_many({"task_type": "burn", "task_data": {"rounds": size}} for size in sizes)
-    ended = list(farm.client.results(ids))
-    assert sorted(task["task_id"] for task in ended) == sorted(ids)
-    assert all(task["status"] == "completed" for task in ended)
-    return float(sum(task["result"]["cpu_seconds"] for task in ended))
-
 
 def run(farm: LocalCluster, tasks: int, children: int) -> tuple[float, float]:
     """The efficiency of one round, and the CPU time of a task, seconds."""
-    trial = [TRIAL_ROUNDS] * 5 * children
-    a_second, dice = sum(trial) / burnt(farm, trial), random.Random(tasks)
+    a_second, dice = rounds_a_second(farm.client, children), random.Random(tasks)
     sizes = [int(dice.uniform(0.1, 0.2) * a_second) for _ in range(tasks)]
     began = time.perf_counter()
-    spent = burnt(farm, sizes)
+    spent = burnt(farm.client, sizes)
     return spent / children / (time.perf_counter() - began), spent / tasks
 
 

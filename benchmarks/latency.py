@@ -1,12 +1,15 @@
 """Submit to result, the result seen by the waiting client: one task at a time, on an idle system and on a busy one.
 
-    python benchmarks/latency.py [--tasks 300]
+    python benchmarks/latency.py [--tasks 300] [--rounds 5]
 
+Idle: in rounds, with pauses between them, since a virtual machine is faster in one minute than in the next; figures are
+of all rounds together, and of each.
 Busy: another client submits a task of 0.1 s of pure Python every 0.1 s, which takes half of the two children's time.
 Beside it the fsync of the same disk in the same run, since each task waits for three of them: one between each two
 tasks, at their own pace, and for comparison many back to back, which find disk and processor awake.
 """
 
+import argparse
 import os
 import statistics
 import threading
@@ -14,15 +17,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
+from typing import Any
 
-from handlers.burn_task import rounds_of
-from measuring import Pace
+from measuring import Pace, rounds_a_second
 from report import HANDLERS, ROOT, arguments, spread, tell
 
 from client import Client
 from client.testing import LocalCluster
 
 CHILDREN, LOAD_S, WARM, FSYNCS = 2, 0.1, 20, 200
+PAUSE_S = 15.0
 
 
 def fsync_ms(file: FileIO) -> float:
@@ -33,21 +37,35 @@ def fsync_ms(file: FileIO) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def singles(client: Client, tasks: int, file: FileIO) -> tuple[list[float], float]:
-    """Milliseconds of each task, and the median of the fsyncs between them."""
+def singles(client: Client, tasks: int, file: FileIO) -> tuple[list[float], list[float]]:
+    """Milliseconds of each task, and of the fsyncs between them."""
     times, syncs = [], []
     for _ in range(WARM + tasks):
         began = time.perf_counter()
         assert client.result(client.submit("noop")) == {}
         times.append((time.perf_counter() - began) * 1000)
         syncs.append(fsync_ms(file))
-    return times[WARM:], statistics.median(syncs)
+    return times[WARM:], syncs[WARM:]
+
+
+def in_rounds(client: Client, options: argparse.Namespace, file: FileIO, pace: Pace) -> dict[str, Any]:
+    """The figures of the idle system."""
+    times, syncs, rounds = list[float](), list[float](), list[list[float]]()
+    for number in range(options.rounds):
+        time.sleep(PAUSE_S if number else 0.0)
+        loop = pace.note()
+        took, disk = singles(client, options.tasks, file)
+        rounds.append([statistics.median(took), statistics.median(disk), loop])
+        times, syncs = times + took, syncs + disk
+    return {"rounds": rounds, "fsync_p50_ms": statistics.median(syncs), **spread(times)}
 
 
 @contextmanager
 def load(url: str) -> Iterator[list[float]]:
     """Tasks that take half of the children's time meanwhile; what they took, seconds."""
-    rounds, over, spent = rounds_of(LOAD_S), threading.Event(), list[float]()
+    over, spent = threading.Event(), list[float]()
+    with Client(url) as client:
+        rounds = int(LOAD_S * rounds_a_second(client, CHILDREN))
 
     def feed() -> None:
         with Client(url) as client:
@@ -69,16 +87,15 @@ def load(url: str) -> Iterator[list[float]]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     farm = LocalCluster(1, CHILDREN, {"TASKS_PATH": str(HANDLERS)}, ROOT)
     with farm, (farm.folder / "fsync").open("ab", buffering=0) as file:
         pace = Pace()
-        pace.note()
-        idle, disk = singles(farm.client, options.tasks, file)
-        pace.note()
+        idle = in_rounds(farm.client, options, file, pace)
         awake = statistics.median(fsync_ms(file) for _ in range(FSYNCS))
-        began = time.monotonic()
         with load(farm.client.url) as spent:
+            began = time.monotonic()
             busy, _ = singles(farm.client, options.tasks, file)
             took = time.monotonic() - began
         share = sum(spent) / CHILDREN / took
@@ -86,9 +103,8 @@ def main() -> None:
     told = {
         "tasks": options.tasks,
         **pace.told(),
-        "fsync_p50_ms": disk,
         "fsync_back_to_back_p50_ms": awake,
-        **spread(idle),
+        **idle,
     }
     tell("latency", {**told, "load_share": share, **{f"busy_{name}": ms for name, ms in spread(busy).items()}})
 

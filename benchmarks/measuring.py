@@ -6,11 +6,16 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from handlers.burn_task import burn
 
+if TYPE_CHECKING:
+    from client import Client
+
 TICK = os.sysconf("SC_CLK_TCK")
 LOOP = 300_000
+TRIAL_ROUNDS = 2_000_000  # of one task
 
 
 class Pace:
@@ -35,6 +40,21 @@ def _loop_ms() -> float:
     began = time.perf_counter()
     burn(LOOP)
     return (time.perf_counter() - began) * 1000
+
+
+def burnt(client: "Client", sizes: Sequence[int]) -> float:
+    """The CPU time that burn tasks of so many rounds took together, seconds."""
+    ids = client.submit_many({"task_type": "burn", "task_data": {"rounds": size}} for size in sizes)
+    ended = list(client.results(ids))
+    assert sorted(task["task_id"] for task in ended) == sorted(ids)
+    assert all(task["status"] == "completed" for task in ended)
+    return float(sum(task["result"]["cpu_seconds"] for task in ended))
+
+
+def rounds_a_second(client: "Client", children: int) -> float:
+    """How many rounds of a burn task are a second's work, while all children have some."""
+    trial = [TRIAL_ROUNDS] * 5 * children
+    return sum(trial) / burnt(client, trial)
 
 
 def family(pid: int) -> list[int]:

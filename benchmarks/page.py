@@ -82,7 +82,9 @@ def latency(of: Figures, _: Path) -> str:
             for name, prefix in (("idle", ""), (f"children {of['load_share']:.0%} busy", "busy_"))]  # fmt: skip
     between, awake = ms(of["fsync_p50_ms"]), ms(of["fsync_back_to_back_p50_ms"])
     fsync = f"An fsync in the same run, one between each two tasks: p50 {between}; back to back {awake}."
-    return f"{table(('system', 'p50', 'p95', 'p99', 'max'), rows)}\n\n{fsync} {paced(of)}"
+    each = "; ".join(f"{ms(p50)} ({ms(disk)}, {loop:.0f} ms)" for p50, disk, loop in of["rounds"])
+    told = f"The idle rounds' p50, with their fsync's and that loop: {each}."
+    return f"{table(('system', 'p50', 'p95', 'p99', 'max'), rows)}\n\n{fsync} {paced(of)} {told}"
 
 
 def backlog(of: Figures, folder: Path) -> str:
