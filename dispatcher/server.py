@@ -190,7 +190,7 @@ def _careful(app: "WSGIApplication", body_limit: int, nudge: Nudge) -> "WSGIAppl
     """The application, shielded from what granian leaves open."""
 
     def call(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] == "OPTIONS" and environ["PATH_INFO"] == "*":
+        if environ["REQUEST_METHOD"] == "OPTIONS" and environ["PATH_INFO"] == "*":  # a ping, most often our own
             start_response("204 No Content", [("Server", "taskmill")])
             return []
         nudge.came()
